@@ -1,0 +1,1 @@
+"""The door: everything between a socket and an executed operation."""

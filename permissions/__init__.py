@@ -1,0 +1,1 @@
+"""Who may see what: pure rules that import none of the other rooms."""

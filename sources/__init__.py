@@ -1,0 +1,1 @@
+"""The back offices behind the graph: ports, the connectors that fill them, and what they share."""

@@ -1,0 +1,184 @@
+"""What every port speaks: references, money, windows over ordered lists, and pages."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from babel.core import get_global
+
+R = TypeVar("R")
+
+PAGE_CAP = 100
+"""The largest page that the graph gives."""
+
+
+class Ref(msgspec.Struct, frozen=True, order=True):
+    """Names one record in one system: ``Ref("xero", "3f2a...")``. Ids are always text."""
+
+    source: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.id}"
+
+
+@lru_cache(maxsize=256)
+def minor_units(currency: str) -> int:
+    """Decimal places of a currency (ISO 4217 by CLDR): GBP 2, JPY 0, KWD 3."""
+    fractions = get_global("currency_fractions")
+    return int(fractions.get(currency, fractions["DEFAULT"])[0])
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An exact amount and its ISO 4217 currency. Amounts are never rounded here."""
+
+    amount: Decimal
+    currency: str
+
+    @classmethod
+    def of(cls, amount: Decimal | None, currency: str | None) -> "Money | None":
+        """Pads to the currency's minor units (``48`` GBP is ``48.00``), keeps finer amounts as they are.
+
+        None where the vendor gives no amount or no currency.
+        """
+        if amount is None or not currency:
+            return None
+        places = minor_units(currency)
+        exponent = amount.as_tuple().exponent
+        if not isinstance(exponent, int):
+            return None
+        if -exponent > places:
+            amount = amount.normalize()
+            exponent = amount.as_tuple().exponent
+            if not isinstance(exponent, int):
+                return None
+        if -exponent < places or exponent > 0:
+            amount = amount.quantize(Decimal(1).scaleb(-places))
+        return cls(amount, currency)
+
+
+class Direction(Enum):
+    """Which way an ordered list runs."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Key(msgspec.Struct, frozen=True, array_like=True):
+    """A place in an ordered list: the sort value as text ("" for none) and the record's id, which breaks ties."""
+
+    value: str
+    id: str
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Which slice of an ordered list is asked for: ``first`` after a key, or ``last`` before one.
+
+    Exactly one of ``first`` and ``last`` is set, from 0 to PAGE_CAP. Both keys may be given with either.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    after: Key | None = None
+    before: Key | None = None
+
+    @property
+    def size(self) -> int:
+        """How many rows at most."""
+        return self.first if self.first is not None else self.last or 0
+
+    @property
+    def backwards(self) -> bool:
+        """Is the slice taken from the list's end?"""
+        return self.first is None
+
+
+class Page(msgspec.Struct, Generic[R], frozen=True):
+    """A slice of a list in the order asked, with each row's key. ``has_next``/``has_previous`` as Relay defines them."""
+
+    rows: Sequence[R]
+    keys: Sequence[Key]
+    has_next: bool = False
+    has_previous: bool = False
+
+
+class Scalar(Enum):
+    """What a firm's own field may hold."""
+
+    STRING = "String"
+    INT = "Int"
+    FLOAT = "Float"
+    BOOLEAN = "Boolean"
+    DECIMAL = "Decimal"
+    DATE = "Date"
+    DATETIME = "DateTime"
+    ENUM = "Enum"
+
+
+class CustomField(msgspec.Struct, frozen=True):
+    """A firm's own field: a vendor's property that gateway.toml puts on a type of the graph."""
+
+    type: str
+    """The graph's type, such as ``Account``."""
+    name: str
+    """The field's name in the graph, such as ``renewalDate``."""
+    property: str
+    """The vendor's name for it: a HubSpot property, a Zendesk custom field's number, a Xero element."""
+    scalar: Scalar
+    description: str
+    scope: str | None = None
+    values: tuple[tuple[str, str], ...] = ()
+    """For an enum: (vendor's value, graph's value) in order. A value that is not listed reads UNKNOWN."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A filter on a firm's own field, ready for the vendor: the property and bounds or an exact value as Python values.
+
+    ``equals`` is a tuple of accepted values (any of them); ``minimum`` and ``maximum`` are inclusive.
+    """
+
+    field: CustomField
+    equals: tuple[Any, ...] | None = None
+    minimum: Any = None
+    maximum: Any = None
+
+
+class CustomerRecord(msgspec.Struct, frozen=True):
+    """A customer as a system other than the CRM knows it: what matching compares."""
+
+    ref: Ref
+    name: str | None = None
+    external_id: str | None = None
+    """The id that the firm wrote into this system to name the customer."""
+    number: str | None = None
+    domains: tuple[str, ...] = ()
+    """E-mail domains, lower case."""
+    merged_into: Ref | None = None
+    archived: bool = False
+
+
+class Criterion(Enum):
+    """How a customer may be looked for in a system other than the CRM."""
+
+    EXTERNAL_ID = "external_id"
+    NUMBER = "number"
+    EMAIL_DOMAIN = "email_domain"
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What ``gateway check`` learns from one harmless call: who the credentials are, or the error."""
+
+    allowed: bool
+    detail: str
+    """One line: the account's or organisation's name and id, or what is missing."""
+
+
+class Content(msgspec.Struct, frozen=True):
+    """A file's bytes and how to serve them."""
+
+    body: bytes
+    media_type: str
+    file_name: str

@@ -1,0 +1,161 @@
+"""An accounting system: customers, their invoices and what they owe."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+
+from sources.ports.common import (
+    Condition,
+    Content,
+    Criterion,
+    CustomerRecord,
+    Direction,
+    Money,
+    Page,
+    Probe,
+    Ref,
+    Window,
+)
+from sources.ports.errors import SourceError
+
+
+class InvoiceStatus(Enum):
+    """Where an invoice stands. Overdue is not a status: it is OPEN with a due date in the past."""
+
+    DRAFT = "draft"
+    OPEN = "open"
+    PAID = "paid"
+    VOID = "void"
+    UNKNOWN = "unknown"
+
+
+class InvoiceLine(msgspec.Struct, frozen=True):
+    """One line; amounts in the invoice's currency. ``amount`` is quantity times unit price less discount, before or
+    after tax as ``InvoiceRecord.amounts_include_tax`` says."""
+
+    id: str | None
+    description: str | None = None
+    quantity: Decimal | None = None
+    unit_price: Money | None = None
+    tax: Money | None = None
+    amount: Money | None = None
+    item_code: str | None = None
+
+
+class InvoicePayment(msgspec.Struct, frozen=True):
+    """Money received against an invoice."""
+
+    id: str
+    date: date | None
+    amount: Money | None
+    reference: str | None = None
+
+
+class InvoiceCredit(msgspec.Struct, frozen=True):
+    """A credit note applied to an invoice, and how much of it."""
+
+    id: str
+    number: str | None
+    date: date | None
+    applied: Money | None
+
+
+class InvoiceRecord(msgspec.Struct, frozen=True):
+    """A sales invoice. ``customer`` is the accounting system's own customer."""
+
+    ref: Ref
+    customer: Ref
+    number: str | None
+    status: InvoiceStatus
+    source_status: str | None
+    """The vendor's own word."""
+    reference: str | None = None
+    issue_date: date | None = None
+    due_date: date | None = None
+    currency: str | None = None
+    net: Money | None = None
+    tax: Money | None = None
+    total: Money | None = None
+    amount_due: Money | None = None
+    """Still to pay."""
+    amount_paid: Money | None = None
+    amount_credited: Money | None = None
+    amounts_include_tax: bool | None = None
+    updated_at: datetime | None = None
+    lines: tuple[InvoiceLine, ...] = ()
+    payments: tuple[InvoicePayment, ...] = ()
+    credits: tuple[InvoiceCredit, ...] = ()
+    custom: dict[str, Any] = {}
+
+
+class InvoiceOrder(Enum):
+    """What invoices may be sorted by."""
+
+    ISSUE_DATE = "issue_date"
+    DUE_DATE = "due_date"
+    TOTAL = "total"
+
+
+class InvoiceQuery(msgspec.Struct, frozen=True):
+    """Which invoices of each customer. All bounds are inclusive. Deleted documents and supplier bills never count."""
+
+    window: Window
+    statuses: tuple[InvoiceStatus, ...]
+    """Any of these; never empty."""
+    due_from: date | None = None
+    due_to: date | None = None
+    issued_from: date | None = None
+    issued_to: date | None = None
+    overdue_on: date | None = None
+    """Only those OPEN, with something due, whose due date is before this day."""
+    total_min: Decimal | None = None
+    total_max: Decimal | None = None
+    conditions: tuple[Condition, ...] = ()
+    order: InvoiceOrder = InvoiceOrder.ISSUE_DATE
+    direction: Direction = Direction.DESC
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """What a customer owes in one currency."""
+
+    outstanding: Money
+    """The sum still to pay on open invoices."""
+    overdue: Money
+    """The part of it whose due date has passed."""
+    open_invoices: int
+    overdue_invoices: int
+
+
+class Erp(Protocol):
+    """The port. Batches answer in the order asked; N customers cost the vendor's minimum number of calls, and one very
+    large customer neither starves the others nor is read to its end."""
+
+    name: str
+
+    async def customers(self, refs: Sequence[Ref]) -> Sequence[CustomerRecord | None]: ...
+
+    async def customers_by(
+        self, criterion: Criterion, values: Sequence[str]
+    ) -> Sequence[Sequence[CustomerRecord]]:
+        """All customers that fit each value; archived and merged ones included, marked."""
+
+    async def invoices(self, refs: Sequence[Ref]) -> Sequence[InvoiceRecord | None]:
+        """None where there is no such sales invoice (a supplier bill or a deleted one is none either)."""
+
+    async def invoices_of(
+        self, customers: Sequence[Ref], query: InvoiceQuery
+    ) -> Sequence[Page[InvoiceRecord] | SourceError]: ...
+
+    async def balances_of(self, customers: Sequence[Ref], today: date) -> Sequence[Sequence[Balance] | SourceError]:
+        """Per customer one Balance per currency with open invoices, by currency code; none when nothing is open."""
+
+    async def invoice_pdf(self, ref: Ref) -> Content | None:
+        """The invoice as the accounting system prints it."""
+
+    async def probe(self) -> Probe: ...
+
+    async def close(self) -> None: ...

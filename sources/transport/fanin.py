@@ -1,0 +1,161 @@
+"""Reading the newest few of each of many parents from one mixed, ordered list.
+
+Vendors give "invoices of these 40 customers" as one list in one order. Read naively, one customer with 10,000 invoices
+fills page after page before another's first appears. Here every page narrows the next call: parents that have all they
+need drop out, and the list goes on from the last value seen, so nobody starves and nobody is read to the end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from sources.ports.common import Direction, Key, Page, Window
+from sources.ports.errors import SourceError
+
+R = TypeVar("R")
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A stretch of an ordered list by sort value, inclusive at both ends; None is open. ``direction`` is the running
+    order of the call, so with DESC ``start`` is the larger value."""
+
+    direction: Direction
+    start: str | None = None
+    end: str | None = None
+
+
+class Slice(msgspec.Struct, Generic[R], frozen=True):
+    """One answer: rows in the span's order, and whether the vendor has more behind them."""
+
+    rows: Sequence[R]
+    more: bool
+
+
+Fetch = Callable[[Sequence[str], Span, int, int], Awaitable[Slice[R]]]
+"""``fetch(parent ids, span, page from 1, page size)``."""
+
+
+async def windows_of(
+    parents: Sequence[str],
+    window: Window,
+    direction: Direction,
+    *,
+    fetch: Fetch[R],
+    parent_of: Callable[[R], str],
+    key_of: Callable[[R], Key],
+    chunk: int,
+    page_sizes: tuple[int, int],
+    sort: Callable[[str], Any] = str,
+) -> list[Page[R] | SourceError]:
+    """The window of each parent's list, in the order of ``parents``.
+
+    ``chunk``: parent ids per call; ``page_sizes``: the smallest and largest page worth asking for; ``sort`` turns a key's
+    text into what the vendor orders by. A chunk that fails gives its SourceError to each of its parents.
+    """
+    distinct = list(dict.fromkeys(parents))
+    count = -(-len(distinct) // chunk) or 1
+    size = -(-len(distinct) // count) or 1
+    chunks = [distinct[i : i + size] for i in range(0, len(distinct), size)]
+    reader = _Reader(window, direction, fetch, parent_of, key_of, page_sizes, sort)
+    answers = await asyncio.gather(*(reader.read(ids) for ids in chunks), return_exceptions=True)
+    found: dict[str, Page[R] | SourceError] = {}
+    for ids, answer in zip(chunks, answers, strict=True):
+        if isinstance(answer, SourceError):
+            found.update(dict.fromkeys(ids, answer))
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            found.update(answer)
+    return [found[parent] for parent in parents]
+
+
+class _Reader(Generic[R]):
+    def __init__(
+        self,
+        window: Window,
+        direction: Direction,
+        fetch: Fetch[R],
+        parent_of: Callable[[R], str],
+        key_of: Callable[[R], Key],
+        page_sizes: tuple[int, int],
+        sort: Callable[[str], Any],
+    ) -> None:
+        self._window = window
+        # The last few of a list are the first few of the list turned round.
+        backwards = window.backwards
+        self._running = direction if not backwards else _turned(direction)
+        self._after = window.before if backwards else window.after
+        self._until = window.after if backwards else window.before
+        self._fetch, self._parent_of, self._key_of = fetch, parent_of, key_of
+        self._page_sizes, self._sort = page_sizes, sort
+
+    async def read(self, parents: Sequence[str]) -> dict[str, Page[R]]:
+        wanted = self._window.size + 1  # one more tells whether a next page exists
+        seen: dict[str, dict[str, tuple[Key, R]]] = {parent: {} for parent in parents}
+        waiting = list(parents)
+        span = Span(
+            self._running,
+            start=self._after.value if self._after else None,
+            end=self._until.value if self._until else None,
+        )
+        page = 1
+        while waiting:
+            smallest, largest = self._page_sizes
+            size = max(smallest, min(largest, len(waiting) * wanted * 3 // 2))
+            answer = await self._fetch(waiting, span, page, size)
+            for row in answer.rows:
+                key, parent = self._key_of(row), self._parent_of(row)
+                if parent in seen and self._inside(key):
+                    seen[parent][key.id] = (key, row)
+            if not answer.more or not answer.rows:
+                break
+            # Rows that tie with the last one may go on behind the page's end: only those before it are certain.
+            last = self._sort(self._key_of(answer.rows[-1]).value)
+            hungry = [
+                parent
+                for parent in waiting
+                if sum(1 for key, _ in seen[parent].values() if self._sort(key.value) != last) < wanted
+            ]
+            start = self._key_of(answer.rows[-1]).value
+            if hungry == waiting and start == span.start:
+                page += 1  # a page full of ties: only turning it gets further
+            else:
+                span, page, waiting = Span(self._running, start=start, end=span.end), 1, hungry
+        return {parent: self._page(list(rows.values())) for parent, rows in seen.items()}
+
+    def _inside(self, key: Key) -> bool:
+        return (self._after is None or self._beyond(key, self._after)) and (
+            self._until is None or self._beyond(self._until, key)
+        )
+
+    def _beyond(self, key: Key, mark: Key) -> bool:
+        a, b = self._place(key), self._place(mark)
+        return bool(a < b) if self._running is Direction.DESC else bool(a > b)
+
+    def _place(self, key: Key) -> tuple[Any, str]:
+        return self._sort(key.value), key.id
+
+    def _page(self, rows: list[tuple[Key, R]]) -> Page[R]:
+        rows.sort(key=lambda pair: self._place(pair[0]), reverse=self._running is Direction.DESC)
+        more = len(rows) > self._window.size
+        rows = rows[: self._window.size]
+        if self._window.backwards:
+            rows.reverse()
+            return Page(
+                [row for _, row in rows],
+                [key for key, _ in rows],
+                has_next=self._window.before is not None,
+                has_previous=more,
+            )
+        return Page(
+            [row for _, row in rows],
+            [key for key, _ in rows],
+            has_next=more,
+            has_previous=self._window.after is not None,
+        )
+
+
+def _turned(direction: Direction) -> Direction:
+    return Direction.ASC if direction is Direction.DESC else Direction.DESC

@@ -1,0 +1,225 @@
+"""The one HTTP client that connectors use: authorised, bounded in time, size and parallel calls."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from sources.ports.errors import (
+    InvalidRequest,
+    SourceBadResponse,
+    SourceError,
+    SourceRateLimited,
+    SourceRejected,
+    SourceTimeout,
+    SourceUnavailable,
+)
+from sources.transport.deadline import remaining
+
+T = TypeVar("T")
+
+MAX_BODY_BYTES = 40 * 1024 * 1024
+"""A larger answer is refused."""
+
+Params = Sequence[tuple[str, str]]
+
+
+class Request(msgspec.Struct):
+    """A request about to leave. ``Auth`` may add headers; the URL is final."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the vendor said. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Auth(Protocol):
+    """How a connection proves who it is."""
+
+    async def authorise(self, request: Request) -> None:
+        """Adds what the vendor asks for. Raises SourceRejected when there is nothing valid to add."""
+
+    async def renew(self, request: Request) -> bool:
+        """After a 401 to ``request``: was a fresh credential obtained, so that one more try makes sense?"""
+
+
+class NoAuth:
+    """For hosts that ask for nothing."""
+
+    async def authorise(self, request: Request) -> None:
+        return None
+
+    async def renew(self, request: Request) -> bool:
+        return False
+
+
+class HeaderAuth:
+    """A fixed ``Authorization`` value: a static bearer token or a basic credential."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    async def authorise(self, request: Request) -> None:
+        request.headers["Authorization"] = self._value
+
+    async def renew(self, request: Request) -> bool:
+        return False
+
+
+class HttpClient:
+    """Calls one source. Raises SourceError; never follows a redirect; never leaves ``base_url``'s host.
+
+    ``explain`` turns a vendor's error answer into a SourceError, or gives None to leave it to the status alone.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        base_url: str,
+        *,
+        auth: Auth,
+        parallel: int,
+        explain: Callable[[Answer], SourceError | None] = lambda answer: None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.source = source
+        self.base_url = base_url.rstrip("/")
+        self._auth = auth
+        self._explain = explain
+        self._headers = dict(headers or {})
+        self._slots = asyncio.Semaphore(parallel)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params = (),
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        expect: Sequence[int] = (200,),
+    ) -> Answer:
+        """One call to ``base_url + path``. Statuses in ``expect`` are returned, all others raised as SourceError.
+
+        ``path`` may also be an absolute URL on the base URL's own host (a vendor's "next" link).
+        """
+        url = self._url(path, params)
+        body = b"" if json is None else msgspec.json.encode(json)
+        for attempt in (1, 2):
+            request = Request(method, url, {**self._headers, **(headers or {})}, body)
+            if json is not None:
+                request.headers["Content-Type"] = "application/json"
+            await self._auth.authorise(request)
+            answer = await self._send(request)
+            if answer.status in expect:
+                return answer
+            if answer.status != 401 or attempt == 2 or not await self._auth.renew(request):
+                break
+        raise self._explain(answer) or self._by_status(answer)
+
+    async def close(self) -> None:
+        """Closes kept-alive connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def decode(self, answer: Answer, decoder: "msgspec.json.Decoder[T]") -> T:
+        """The body as the decoder's type. Raises SourceBadResponse when it does not fit."""
+        try:
+            return decoder.decode(answer.body)
+        except (msgspec.DecodeError, ValueError) as error:
+            # msgspec's message names the place and the type, never a value.
+            reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
+            raise SourceBadResponse(self.source, f"unexpected answer: {reason}") from error
+
+    async def _send(self, request: Request) -> Answer:
+        left = remaining()
+        try:
+            async with asyncio.timeout(left), self._slots:
+                if self._session is None:
+                    self._session = aiohttp.ClientSession(
+                        timeout=aiohttp.ClientTimeout(total=None),
+                        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                        cookie_jar=aiohttp.DummyCookieJar(),
+                        auto_decompress=True,
+                    )
+                async with self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=request.headers,
+                    data=request.body or None,
+                    allow_redirects=False,
+                ) as response:
+                    body = await self._body(response)
+                    return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
+        except TimeoutError as error:
+            raise SourceTimeout(self.source, "no answer before the deadline") from error
+        except aiohttp.ClientPayloadError as error:
+            raise SourceBadResponse(self.source, "the answer broke off or could not be decoded") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})") from error
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                raise SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _url(self, path: str, params: Params) -> str:
+        if path.startswith(("http://", "https://")):
+            if urlsplit(path)[:2] != urlsplit(self.base_url)[:2]:
+                raise SourceBadResponse(self.source, "a next link points to another host; it was not followed")
+            url = path
+        else:
+            url = self.base_url + path
+        if params:
+            # Commas stay as they are: lists of ids would double in length.
+            query = "&".join(f"{quote(k, safe='[]')}={quote(v, safe=',:@/')}" for k, v in params)
+            url += ("&" if "?" in url else "?") + query
+        return url
+
+    def _by_status(self, answer: Answer) -> SourceError:
+        status = answer.status
+        if status in (401, 403):
+            return SourceRejected(self.source, f"the credentials were refused (HTTP {status}); check the source's settings")
+        if status == 429:
+            return SourceRateLimited(self.source, "rate limited", retry_after=retry_after(answer))
+        if status >= 500 or status == 408:
+            return SourceUnavailable(self.source, f"failing (HTTP {status})", retry_after=retry_after(answer))
+        if 300 <= status < 400:
+            return SourceBadResponse(self.source, f"an unexpected redirect (HTTP {status}); it was not followed")
+        return InvalidRequest(self.source, f"the request was refused (HTTP {status})")
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Seconds from a Retry-After header in either form, None where there is none."""
+    value = answer.headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,162 @@
+"""OAuth 2 connections to vendors: client credentials, refresh tokens, and refresh tokens that are used once.
+
+The token requests are Authlib's; what is here is when to make them, and that a rotated token is never lost.
+"""
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+from authlib.integrations.base_client.errors import OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+
+from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, SourceUnavailable
+from sources.ports.tokens import Tokens, TokenStore
+from sources.transport.deadline import remaining
+from sources.transport.http import Request
+
+EARLY = timedelta(seconds=60)
+"""An access token is renewed this long before it expires."""
+
+
+class ClientCredentials:
+    """The client's own token, kept in memory and renewed ahead of its expiry."""
+
+    def __init__(self, source: str, token_url: str, client_id: str, client_secret: str, scope: str | None = None) -> None:
+        self._source = source
+        self._token_url = token_url
+        self._client_id, self._client_secret, self._scope = client_id, client_secret, scope
+        self._token: str | None = None
+        self._expires_at: datetime | None = None
+        self._lock = asyncio.Lock()
+
+    async def authorise(self, request: Request) -> None:
+        token = self._token
+        if token is None or _expired(self._expires_at):
+            token = await self._fetch(token)
+        request.headers["Authorization"] = f"Bearer {token}"
+
+    async def renew(self, request: Request) -> bool:
+        await self._fetch(request.headers["Authorization"].removeprefix("Bearer "))
+        return True
+
+    async def _fetch(self, known_bad: str | None) -> str:
+        async with self._lock:
+            if self._token is not None and self._token != known_bad:
+                return self._token
+            answer = await _token_request(
+                self._source,
+                self._token_url,
+                self._client_id,
+                self._client_secret,
+                grant_type="client_credentials",
+                **({"scope": self._scope} if self._scope else {}),
+            )
+            self._token, self._expires_at = answer["access_token"], _expiry(answer)
+            return self._token
+
+
+class StoredRefreshToken:
+    """A refresh token kept in a TokenStore, whether it rotates or not.
+
+    One process refreshes at a time; the rotated token is durable before the new access token is used; a refused refresh
+    token marks the connection as needing consent and is not tried again until the configured one changes.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        store: TokenStore,
+        first_refresh_token: str,
+    ) -> None:
+        self._source = source
+        self._token_url = token_url
+        self._client_id, self._client_secret = client_id, client_secret
+        self._store = store
+        self._first = first_refresh_token
+        self._seed = hashlib.sha256(first_refresh_token.encode()).hexdigest()
+        self._tokens: Tokens | None = None
+        self._lock = asyncio.Lock()
+
+    async def authorise(self, request: Request) -> None:
+        tokens = self._tokens
+        if tokens is None or _expired(tokens.expires_at):
+            tokens = await self._refresh(tokens.access_token if tokens else None)
+        request.headers["Authorization"] = f"Bearer {tokens.access_token}"
+
+    async def renew(self, request: Request) -> bool:
+        await self._refresh(request.headers["Authorization"].removeprefix("Bearer "))
+        return True
+
+    async def _refresh(self, known_bad: str | None) -> Tokens:
+        async with self._lock, self._store.hold(self._source) as held:
+            tokens = held.tokens
+            if tokens is None or tokens.seed != self._seed:
+                tokens = Tokens(refresh_token=self._first, seed=self._seed)
+            if tokens.consent_needed:
+                raise self._consent_needed()
+            if tokens.access_token is None or tokens.access_token == known_bad or _expired(tokens.expires_at):
+                try:
+                    answer = await _token_request(
+                        self._source,
+                        self._token_url,
+                        self._client_id,
+                        self._client_secret,
+                        grant_type="refresh_token",
+                        refresh_token=tokens.refresh_token,
+                    )
+                except _InvalidGrant as error:
+                    await held.save(Tokens(tokens.refresh_token, self._seed, consent_needed=True))
+                    raise self._consent_needed() from error
+                tokens = Tokens(
+                    refresh_token=answer.get("refresh_token") or tokens.refresh_token,
+                    seed=self._seed,
+                    access_token=answer["access_token"],
+                    expires_at=_expiry(answer),
+                )
+                await held.save(tokens)
+        self._tokens = tokens
+        return tokens
+
+    def _consent_needed(self) -> ConsentNeeded:
+        return ConsentNeeded(
+            self._source,
+            "the refresh token was refused; authorise the connection again and configure the new refresh token",
+        )
+
+
+class _InvalidGrant(SourceRejected):
+    pass
+
+
+async def _token_request(source: str, url: str, client_id: str, client_secret: str, **form: Any) -> dict[str, Any]:
+    try:
+        async with AsyncOAuth2Client(client_id, client_secret, timeout=max(0.05, remaining())) as client:
+            answer = await client.fetch_token(url, **form)
+    except OAuthError as error:
+        if error.error == "invalid_grant":
+            raise _InvalidGrant(source, "the token endpoint refused the grant") from error
+        raise SourceRejected(source, f"the token endpoint answered {error.error}; check client id and secret") from error
+    except httpx2.TimeoutException as error:
+        raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error
+    except (httpx2.HTTPError, ValueError) as error:
+        raise SourceUnavailable(source, f"the token endpoint failed ({type(error).__name__})") from error
+    if not answer.get("access_token"):
+        raise SourceRejected(source, "the token endpoint gave no access token")
+    return dict(answer)
+
+
+def _expiry(answer: dict[str, Any]) -> datetime | None:
+    """None where the vendor does not say: then only a 401 shows it."""
+    seconds = answer.get("expires_in")
+    return None if seconds is None else datetime.now(UTC) + timedelta(seconds=float(seconds))
+
+
+def _expired(expires_at: datetime | None) -> bool:
+    return expires_at is not None and expires_at - EARLY <= datetime.now(UTC)

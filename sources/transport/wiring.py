@@ -1,0 +1,13 @@
+"""What a connector is given besides its own settings."""
+
+import msgspec
+
+from sources.ports.common import CustomField
+from sources.ports.tokens import TokenStore
+
+
+class Wiring(msgspec.Struct, frozen=True):
+    """Handed to each vendor's ``connect``. ``custom`` holds the firm's own fields on this port's types only."""
+
+    tokens: TokenStore
+    custom: tuple[CustomField, ...] = ()

@@ -1,0 +1,1 @@
+"""One folder per vendor; vendors never import each other."""
