@@ -1,0 +1,1 @@
+"""What the vendor emulators share: one invented company, a request log and faults on demand."""
