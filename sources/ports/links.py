@@ -52,6 +52,9 @@ class LinkStore(Protocol):
     async def links_of(self, accounts: Sequence[Ref], source: str) -> Sequence[Link | None]:
         """In the order asked; one query. None where nothing was ever decided."""
 
+    async def accounts_of(self, counterparts: Sequence[Ref]) -> Sequence[Ref | None]:
+        """The other way round, in the order asked; one query. Only MATCHED and CONFIRMED links count."""
+
     async def record(self, links: Sequence[Link]) -> Sequence[Link]:
         """Stores what matching found and gives what stands now, in the same order.
 
