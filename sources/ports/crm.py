@@ -112,7 +112,9 @@ class Crm(Protocol):
     async def find_accounts(self, query: AccountQuery) -> Page[AccountRecord]:
         """One page of accounts; archived ones are left out."""
 
-    async def accounts_sharing(self, attribute: str, values: Sequence[str]) -> Sequence[Sequence[AccountRecord]]:
+    async def accounts_sharing(
+        self, attribute: str, values: Sequence[str]
+    ) -> Sequence[Sequence[AccountRecord]]:
         """The accounts that have each value as ``number``, ``domain`` or ``declared:<source>`` (at most 3 per value are
         promised: enough to know that a key is shared)."""
 

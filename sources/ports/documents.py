@@ -88,7 +88,9 @@ class Documents(Protocol):
         self, customers: Sequence[Ref], query: DocumentQuery
     ) -> Sequence[Page[DocumentRecord] | SourceError]: ...
 
-    async def versions_of(self, documents: Sequence[Ref]) -> Sequence[Sequence[DocumentVersion] | SourceError]:
+    async def versions_of(
+        self, documents: Sequence[Ref]
+    ) -> Sequence[Sequence[DocumentVersion] | SourceError]:
         """Newest first, the current one at the head; deleted states are left out."""
 
     async def content(self, document: Ref, version_id: str | None = None) -> Content | None:

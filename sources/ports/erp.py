@@ -150,7 +150,9 @@ class Erp(Protocol):
         self, customers: Sequence[Ref], query: InvoiceQuery
     ) -> Sequence[Page[InvoiceRecord] | SourceError]: ...
 
-    async def balances_of(self, customers: Sequence[Ref], today: date) -> Sequence[Sequence[Balance] | SourceError]:
+    async def balances_of(
+        self, customers: Sequence[Ref], today: date
+    ) -> Sequence[Sequence[Balance] | SourceError]:
         """Per customer one Balance per currency with open invoices, by currency code; none when nothing is open."""
 
     async def invoice_pdf(self, ref: Ref) -> Content | None:

@@ -64,7 +64,11 @@ class LinkStore(Protocol):
         """
 
     async def listed(
-        self, states: Sequence[LinkState], source: str | None = None, after: Link | None = None, limit: int = 100
+        self,
+        states: Sequence[LinkState],
+        source: str | None = None,
+        after: Link | None = None,
+        limit: int = 100,
     ) -> Sequence[Link]:
         """By account and source, for staff."""
 

@@ -187,7 +187,9 @@ class HttpClient:
     def _url(self, path: str, params: Params) -> str:
         if path.startswith(("http://", "https://")):
             if urlsplit(path)[:2] != urlsplit(self.base_url)[:2]:
-                raise SourceBadResponse(self.source, "a next link points to another host; it was not followed")
+                raise SourceBadResponse(
+                    self.source, "a next link points to another host; it was not followed"
+                )
             url = path
         else:
             url = self.base_url + path
@@ -200,13 +202,17 @@ class HttpClient:
     def _by_status(self, answer: Answer) -> SourceError:
         status = answer.status
         if status in (401, 403):
-            return SourceRejected(self.source, f"the credentials were refused (HTTP {status}); check the source's settings")
+            return SourceRejected(
+                self.source, f"the credentials were refused (HTTP {status}); check the source's settings"
+            )
         if status == 429:
             return SourceRateLimited(self.source, "rate limited", retry_after=retry_after(answer))
         if status >= 500 or status == 408:
             return SourceUnavailable(self.source, f"failing (HTTP {status})", retry_after=retry_after(answer))
         if 300 <= status < 400:
-            return SourceBadResponse(self.source, f"an unexpected redirect (HTTP {status}); it was not followed")
+            return SourceBadResponse(
+                self.source, f"an unexpected redirect (HTTP {status}); it was not followed"
+            )
         return InvalidRequest(self.source, f"the request was refused (HTTP {status})")
 
 

@@ -24,7 +24,9 @@ EARLY = timedelta(seconds=60)
 class ClientCredentials:
     """The client's own token, kept in memory and renewed ahead of its expiry."""
 
-    def __init__(self, source: str, token_url: str, client_id: str, client_secret: str, scope: str | None = None) -> None:
+    def __init__(
+        self, source: str, token_url: str, client_id: str, client_secret: str, scope: str | None = None
+    ) -> None:
         self._source = source
         self._token_url = token_url
         self._client_id, self._client_secret, self._scope = client_id, client_secret, scope
@@ -135,14 +137,18 @@ class _InvalidGrant(SourceRejected):
     pass
 
 
-async def _token_request(source: str, url: str, client_id: str, client_secret: str, **form: Any) -> dict[str, Any]:
+async def _token_request(
+    source: str, url: str, client_id: str, client_secret: str, **form: Any
+) -> dict[str, Any]:
     try:
         async with AsyncOAuth2Client(client_id, client_secret, timeout=max(0.05, remaining())) as client:
             answer = await client.fetch_token(url, **form)
     except OAuthError as error:
         if error.error == "invalid_grant":
             raise _InvalidGrant(source, "the token endpoint refused the grant") from error
-        raise SourceRejected(source, f"the token endpoint answered {error.error}; check client id and secret") from error
+        raise SourceRejected(
+            source, f"the token endpoint answered {error.error}; check client id and secret"
+        ) from error
     except httpx2.TimeoutException as error:
         raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error
     except (httpx2.HTTPError, ValueError) as error:
