@@ -5,8 +5,11 @@ The token requests are Authlib's; what is here is when to make them, and that a 
 
 import asyncio
 import hashlib
+import json
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx2
 from authlib.integrations.base_client.errors import OAuthError
@@ -19,6 +22,19 @@ from sources.transport.http import Request
 
 EARLY = timedelta(seconds=60)
 """An access token is renewed this long before it expires."""
+
+ClientAuth = str | Callable[[Any, str, str, MutableMapping[str, str], bytes], tuple[str, Any, bytes]]
+"""How the token endpoint wants to know the client: one of Authlib's names, or a function in Authlib's form."""
+
+
+def client_in_json(
+    client: Any, method: str, uri: str, headers: MutableMapping[str, str], body: bytes
+) -> tuple[str, Any, bytes]:
+    """The whole token request as a JSON object, client id and secret in it."""
+    form = dict(parse_qsl(body.decode()))
+    form |= {"client_id": client.client_id, "client_secret": client.client_secret}
+    headers["Content-Type"] = "application/json"
+    return uri, headers, json.dumps(form).encode()
 
 
 class ClientCredentials:
@@ -76,12 +92,14 @@ class StoredRefreshToken:
         *,
         store: TokenStore,
         first_refresh_token: str,
+        client_auth: ClientAuth = "client_secret_basic",
     ) -> None:
         self._source = source
         self._token_url = token_url
         self._client_id, self._client_secret = client_id, client_secret
         self._store = store
         self._first = first_refresh_token
+        self._client_auth = client_auth
         self._seed = hashlib.sha256(first_refresh_token.encode()).hexdigest()
         self._tokens: Tokens | None = None
         self._lock = asyncio.Lock()
@@ -110,6 +128,7 @@ class StoredRefreshToken:
                         self._token_url,
                         self._client_id,
                         self._client_secret,
+                        client_auth=self._client_auth,
                         grant_type="refresh_token",
                         refresh_token=tokens.refresh_token,
                     )
@@ -138,10 +157,21 @@ class _InvalidGrant(SourceRejected):
 
 
 async def _token_request(
-    source: str, url: str, client_id: str, client_secret: str, **form: Any
+    source: str,
+    url: str,
+    client_id: str,
+    client_secret: str,
+    *,
+    client_auth: ClientAuth = "client_secret_basic",
+    **form: Any,
 ) -> dict[str, Any]:
     try:
-        async with AsyncOAuth2Client(client_id, client_secret, timeout=max(0.05, remaining())) as client:
+        async with AsyncOAuth2Client(
+            client_id,
+            client_secret,
+            token_endpoint_auth_method=client_auth,
+            timeout=max(0.05, remaining()),
+        ) as client:
             answer = await client.fetch_token(url, **form)
     except OAuthError as error:
         if error.error == "invalid_grant":
