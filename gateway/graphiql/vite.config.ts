@@ -32,6 +32,7 @@ export default defineConfig({
   worker: { format: "es" },
   build: {
     target: "es2022",
+    cssTarget: ["chrome123", "firefox120", "safari17.5"], // the first to know light-dark()
     assetsInlineLimit: 0, // data: fonts would need a wider Content-Security-Policy
     chunkSizeWarningLimit: 4000,
     modulePreload: { polyfill: false },

@@ -115,6 +115,15 @@ async def response_text(page: Page) -> str:
     return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
+async def _background_levels(page: Page) -> list[int]:
+    """Red, green and blue behind the bar and behind the editors, 0 to 255."""
+    levels: list[int] = await page.evaluate(
+        """() => ["body", ".graphiql-container"].flatMap(selector => getComputedStyle(
+            document.querySelector(selector)).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number))"""
+    )
+    return levels
+
+
 def _is_introspection(body: str | None) -> bool:
     return body is not None and "__schema" in body
 
@@ -254,14 +263,36 @@ async def test_the_page_follows_the_systems_colours(
     async with browser_page(page_server.url, scheme) as (page, seen):
         await choose_persona(page, "owner-aster")
         await run_query(page)
-        brightness = await page.evaluate(
-            """() => [".bar", ".graphiql-container"].map(selector => {
-                const shown = document.querySelector(selector).closest("body, .graphiql-container");
-                return Math.max(...getComputedStyle(shown).backgroundColor.match(/\\d+/g).slice(0, 3));
-            })"""
-        )
-        assert all(level > 200 for level in brightness) if scheme == "light" else max(brightness) < 80
+        levels = await _background_levels(page)
+        assert min(levels) > 200 if scheme == "light" else max(levels) < 80
         await page.screenshot(path=tmp_path_factory.getbasetemp() / f"graphiql-{scheme}.png")
+        assert seen.complaints == []
+
+
+async def test_a_theme_chosen_in_the_settings_outweighs_the_systems(page_server: StandIn) -> None:
+    async with browser_page(page_server.url, "light") as (page, seen):
+        await page.get_by_label("Open settings dialog").click()
+        await page.get_by_role("button", name="Dark").click()
+        await page.reload()
+        await expect(page.locator(".graphiql-query-editor .view-lines")).to_be_visible()
+        assert max(await _background_levels(page)) < 80
+        assert seen.complaints == []
+
+
+async def test_prettify_indents_the_query_and_its_variables(page_server: StandIn) -> None:
+    async with browser_page(page_server.url) as (page, seen):
+        await page.evaluate(
+            """() => {
+                const write = (name, text) =>
+                    __MONACO.editor.getModels().find(model => model.uri.path.endsWith(name)).setValue(text);
+                write("operation.graphql", "query Tidy{organisation{name}}");
+                write("variables.json", '{"text":"a","list":[1]}');
+            }"""
+        )
+        await page.get_by_label("Prettify query").click()
+        await expect(page.locator(".graphiql-query-editor .view-line")).to_have_count(6)
+        variables = page.locator(".graphiql-editor-tool .view-lines").first.locator(".view-line")
+        await expect(variables).to_have_count(6)
         assert seen.complaints == []
 
 

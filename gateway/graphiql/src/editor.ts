@@ -39,4 +39,13 @@ import "monaco-editor/esm/vs/editor/standalone/browser/quickAccess/standaloneHel
 import "monaco-editor/esm/vs/editor/standalone/browser/referenceSearch/standaloneReferenceSearch.js";
 import "monaco-editor/esm/vs/editor/standalone/browser/toggleHighContrast/toggleHighContrast.js";
 
+import { editor } from "monaco-editor/esm/vs/editor/editor.api.js";
+
 export * from "monaco-editor/esm/vs/editor/editor.api.js";
+
+// Monaco's dark green for comments has 3.6:1 on GraphiQL's dark blue; this one has 5.5:1.
+const READABLE_COMMENT = { token: "comment", foreground: "7fae6c" };
+
+const { defineTheme } = editor;
+editor.defineTheme = (name, theme) =>
+  defineTheme(name, theme.base === "vs-dark" ? { ...theme, rules: [...theme.rules, READABLE_COMMENT] } : theme);
