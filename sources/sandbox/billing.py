@@ -42,17 +42,17 @@ def ledger(
 ) -> tuple[tuple[Invoice, ...], tuple[CreditNote, ...]]:
     """`count` customer invoices, oldest first, and the credit notes applied to them or still open."""
     rng = Random(f"{seed}/ledger/{account.index}")
-    credits: list[CreditNote] = []
+    notes: list[CreditNote] = []
     days = sorted((_age_in_days(rng) for _ in range(count)), reverse=True)
     invoices = tuple(
-        _invoice(account, sequence, today - timedelta(days=age), rng, today, credits)
+        _invoice(account, sequence, today - timedelta(days=age), rng, today, notes)
         for sequence, age in enumerate(days, start=1)
     )
     if count and account.index not in FULLY_MATCHED and account.index % 6 == 2:
-        credits.append(
-            _credit_note(account, len(credits) + 1, _money(rng, 50, 400, account.currency), today, rng)
+        notes.append(
+            _credit_note(account, len(notes) + 1, _money(rng, 50, 400, account.currency), today, rng)
         )
-    return invoices, tuple(credits)
+    return invoices, tuple(notes)
 
 
 def bills(account: Account, count: int, seed: int, today: date) -> tuple[Invoice, ...]:
@@ -95,7 +95,7 @@ def minor_unit(currency: str) -> Decimal:
 
 
 def _invoice(
-    account: Account, sequence: int, issued: date, rng: Random, today: date, credits: list[CreditNote]
+    account: Account, sequence: int, issued: date, rng: Random, today: date, notes: list[CreditNote]
 ) -> Invoice:
     currency = account.currency
     if rng.random() < 0.25 and (account.index in SECOND_CURRENCY or account.index % 9 == 8):
@@ -109,7 +109,7 @@ def _invoice(
     applied: tuple[AppliedCredit, ...] = ()
     if status == "PAID":
         credited = (
-            _credit(account, number, total, currency, issued, rng, today, credits)
+            _credit(account, number, total, currency, issued, rng, today, notes)
             if rng.random() < 0.1
             else None
         )
@@ -121,7 +121,7 @@ def _invoice(
         part = (total * Decimal(rng.randint(10, 80)) / 100).quantize(minor_unit(currency), ROUND_HALF_UP)
         payments = _payments(part, currency, number, issued, rng, today)
     elif status == "AUTHORISED" and rng.random() < 0.08:
-        credited = _credit(account, number, total, currency, issued, rng, today, credits)
+        credited = _credit(account, number, total, currency, issued, rng, today, notes)
         applied = (credited,) if credited else ()
     if applied:
         # A credit note's allocation names the invoice, so it is written once that has its id.
@@ -140,7 +140,7 @@ def _invoice(
             rng,
             today,
         )
-        credits[-1] = _allocated(credits[-1], invoice, applied[0])
+        notes[-1] = _allocated(notes[-1], invoice, applied[0])
         return invoice
     return _assemble(
         account,
@@ -256,7 +256,7 @@ def _credit(
     issued: date,
     rng: Random,
     today: date,
-    credits: list[CreditNote],
+    notes: list[CreditNote],
 ) -> AppliedCredit | None:
     """Applies a new credit note to a tenth to half of an invoice; its allocation follows in `_allocated`."""
     amount = (total * Decimal(rng.randint(10, 50)) / 100).quantize(minor_unit(currency), ROUND_HALF_UP)
@@ -264,8 +264,8 @@ def _credit(
         return None
     spare = _money(rng, 5, 60, currency) if rng.random() < 0.2 else _NOTHING
     day = min(today, issued + timedelta(days=rng.randint(2, 30)))
-    note = _credit_note(account, len(credits) + 1, amount + spare, day, rng, currency)
-    credits.append(note)
+    note = _credit_note(account, len(notes) + 1, amount + spare, day, rng, currency)
+    notes.append(note)
     return AppliedCredit(note.id, note.number, day, amount)
 
 

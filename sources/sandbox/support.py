@@ -31,7 +31,7 @@ from sources.sandbox.words import (
 )
 
 FIRST_COMMENT_INTERNAL = (0, 2)
-"""(account, sequence) of a ticket that certainly opens with an internal note; one in forty others does too."""
+"""(account, sequence) of a ticket opening with an internal note; one in forty others does too."""
 
 MOST_TICKETS = 99_999
 """Per account, so that ids of different accounts never meet."""

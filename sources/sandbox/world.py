@@ -144,11 +144,9 @@ class World:
         credit_notes: list[CreditNote] = []
         for index, count in share("invoices", 5_000, in_ledger, (64, 52), 2).items():
             wanted = volumes[index].invoices if index in volumes else None
-            issued, credits = billing.ledger(
-                accounts[index], count if wanted is None else wanted, seed, today
-            )
+            issued, notes = billing.ledger(accounts[index], count if wanted is None else wanted, seed, today)
             invoices += issued
-            credit_notes += credits
+            credit_notes += notes
         tickets: list[Ticket] = []
         for index, count in share("tickets", 2_000, in_helpdesk, (28, 22), 1).items():
             wanted = volumes[index].tickets if index in volumes else None
