@@ -36,6 +36,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // data: fonts would need a wider Content-Security-Policy
     chunkSizeWarningLimit: 4000,
     modulePreload: { polyfill: false },
+    license: { fileName: "LICENSES.md" }, // of everything bundled: their texts must travel with it
     rolldownOptions: {
       // "use client" means nothing in a bundle that only ever runs in a browser.
       onLog: (level, log, next) => (log.code === "MODULE_LEVEL_DIRECTIVE" ? undefined : next(level, log)),
