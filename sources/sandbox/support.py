@@ -119,7 +119,8 @@ def _ticket(
                 ticket_id * 100 + position, requester, assignee or staff[0], by_agent, internal, moment, rng
             )
         )
-        moment = moment_between(rng, moment + timedelta(minutes=5), min(now, moment + timedelta(days=2)))
+        replied = moment_between(rng, moment + timedelta(minutes=5), moment + timedelta(days=2))
+        moment = min(now, replied)
     last = comments[-1].created_at
     due = rng.random() < 0.2
     return Ticket(

@@ -73,7 +73,7 @@ class Volume:
     documents: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class World:
     """Accounts are addressed by `index`. Frozen; the lookups are made when first asked for and kept."""
 
@@ -191,6 +191,9 @@ class World:
         """The same world, except that this account has that many; the others' records are equal to before."""
         large = {**self.volumes, index: Volume(invoices, tickets, documents)}
         return self.build(self.scale, self.seed, self.today, large)
+
+    def __repr__(self) -> str:
+        return f"World(scale={self.scale}, seed={self.seed}, today={self.today.isoformat()})"
 
     @cached_property
     def accounts_by_hubspot_id(self) -> dict[str, Account]:
