@@ -1,0 +1,1 @@
+"""The gateway's own book in PostgreSQL: links between systems, organisations and OAuth tokens."""

@@ -1,0 +1,57 @@
+"""The ledger: what the gateway itself remembers, in one PostgreSQL database."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, select
+
+from sources.ledger.database import Database
+from sources.ledger.links import Links
+from sources.ledger.organisations import Organisations
+from sources.ledger.tokens import TokenBook
+from sources.ports.links import LinkStore
+from sources.ports.members import OrganisationStore
+from sources.ports.tokens import TokenStore
+
+
+class Ledger:
+    """The books by port. A database that is down raises SourceUnavailable or SourceTimeout of the source ``ledger``,
+    one that refuses us SourceRejected."""
+
+    links: LinkStore
+    organisations: OrganisationStore
+    tokens: TokenStore
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.links = Links(database)
+        self.organisations = Organisations(database)
+        self.tokens = TokenBook(database)
+
+    @classmethod
+    async def open(cls, database_url: str) -> "Ledger":
+        """Connects when first asked. ``postgresql://``, ``postgres://`` and ``postgresql+asyncpg://`` are the same;
+        ``?host=/folder`` is a socket. Raises ValueError for another kind of address."""
+        return cls(Database(database_url))
+
+    async def migrate(self) -> None:
+        """Brings the tables to this version, all or nothing; costs little when they are. Processes that start together
+        wait for the first."""
+        async with self._database.writing("migrations", patient=True) as connection:
+            await connection.run_sync(_upgrade)
+
+    async def ping(self) -> None:
+        """Raises SourceError when the database does not answer."""
+        async with self._database.reading() as connection:
+            await connection.execute(select(1))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

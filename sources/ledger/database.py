@@ -1,0 +1,146 @@
+"""Connections to the ledger's PostgreSQL, its locks, and what its failures are called."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import asyncpg
+from sqlalchemy import Text, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.selectable import TableValuedAlias
+
+from sources.ports.errors import SourceRejected, SourceTimeout, SourceUnavailable
+
+NAME = "ledger"
+"""What errors call the database."""
+
+CONNECT_SECONDS = 5.0
+COMMAND_SECONDS = 10.0
+
+_SCHEME = re.compile(r"^postgres(?:ql)?(?:\+asyncpg)?://")
+
+_SESSION = {
+    "application_name": "backoffice-gateway",
+    # A holder whose machine vanished must not keep its locks for the system's two hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    # What a method calls durable is on disk, whatever the server's default.
+    "synchronous_commit": "on",
+}
+
+
+class Database:
+    """One PostgreSQL database: a pool for short work, connections of their own for work that holds one long."""
+
+    def __init__(self, database_url: str) -> None:
+        if not _SCHEME.match(database_url):
+            raise ValueError(f"{NAME}: database_url must begin with postgresql://")
+        self._dsn = _SCHEME.sub("postgresql://", database_url)
+        self._pool = self._engine(COMMAND_SECONDS, pooled=True)
+        self._alone = self._engine(COMMAND_SECONDS, pooled=False)
+        self._patient = self._engine(None, pooled=False)
+
+    async def close(self) -> None:
+        await self._pool.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A pooled connection without a transaction: each statement stands alone, one round trip."""
+        with failures():
+            async with self._pool.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def writing(self, *locks: str, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that holds the named locks against every other process. ``patient`` waits without end, for the
+        locks and for every statement, on a connection outside the pool."""
+        with failures():
+            async with (self._patient if patient else self._pool).begin() as connection:
+                # In one order everywhere, so that two writers never wait for each other.
+                for key in sorted(lock_key(name) for name in set(locks)):
+                    await connection.execute(select(func.pg_advisory_xact_lock(key)))
+                yield connection
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[AsyncConnection]:
+        """A connection outside the pool, without a transaction, closed at the end: to hold a lock while something slow
+        happens. What the body raises stays as it is: it may be another system's failure."""
+        with failures():
+            connection = await self._alone.connect()
+        try:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            await connection.close()
+
+    def _engine(self, command_seconds: float | None, *, pooled: bool) -> AsyncEngine:
+        # asyncpg reads the address itself: it knows libpq's spellings (sslmode, passfile, several hosts, sockets).
+        async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+            return await asyncpg.connect(
+                self._dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds, server_settings=_SESSION
+            )
+
+        # Error texts reach logs: they must not carry tokens.
+        address = "postgresql+asyncpg://"
+        if not pooled:
+            return create_async_engine(
+                address, async_creator=connect, hide_parameters=True, poolclass=NullPool
+            )
+        return create_async_engine(
+            address,
+            async_creator=connect,
+            hide_parameters=True,
+            pool_size=5,
+            max_overflow=10,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+        )
+
+
+def lock_key(name: str) -> int:
+    """The number under which PostgreSQL's advisory locks know a name: 64 bits, so that two names do not meet."""
+    return int.from_bytes(
+        hashlib.blake2b(f"backoffice-gateway:{name}".encode(), digest_size=8).digest(), signed=True
+    )
+
+
+def given(*columns: str) -> TableValuedAlias:
+    """Rows that come with the query: one array parameter per column, named like it."""
+    arrays = [bindparam(name, type_=ARRAY(Text)) for name in columns]
+    return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+
+def storable(texts: Iterable[str]) -> bool:
+    """Can PostgreSQL hold them? What it cannot hold is certainly not there."""
+    return not any("\0" in text for text in texts)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Names what the database's failures mean to the caller; mistakes in our SQL stay what they are."""
+    try:
+        yield
+    except NoFreeConnection as error:
+        raise SourceTimeout(
+            NAME, "no free database connection; raise the number of gateway processes"
+        ) from error
+    except TimeoutError as error:
+        raise SourceTimeout(NAME, "the database did not answer in time") from error
+    except OSError as error:
+        raise SourceUnavailable(NAME, "the database is unreachable; check database_url") from error
+    except asyncpg.CannotConnectNowError as error:
+        raise SourceUnavailable(NAME, "the database is starting or stopping") from error
+    except asyncpg.PostgresError as error:
+        # Only a refused connection comes bare; SQLAlchemy wraps what statements raise.
+        raise SourceRejected(
+            NAME, "the database refuses the connection; check database_url", vendor_code=error.sqlstate
+        ) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise SourceUnavailable(NAME, "the database closed the connection") from error
+        raise

@@ -1,0 +1,98 @@
+"""The ledger's tables. A change here needs a revision in migrations/versions; a test compares the two."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    literal_column,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+# Ids sort by code point, so that pages are in the same order on every server, whatever its locale.
+_ID = Text(collation="C")
+
+
+def _updated_at() -> Column[datetime]:
+    # Not now(): writers queue behind a lock, and what counts is when they wrote, not when they came.
+    return Column(
+        "updated_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()
+    )
+
+
+links = Table(
+    "links",
+    metadata,
+    Column("account_source", _ID, primary_key=True),
+    Column("account_id", _ID, primary_key=True),
+    Column("source", _ID, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("counterpart_id", _ID),
+    Column("evidence", Text),
+    Column("candidates", JSONB, nullable=False),
+    Column("decided_by", Text),
+    _updated_at(),
+    CheckConstraint(
+        "state IN ('matched', 'confirmed', 'ambiguous', 'unmatched', 'absent')", name="links_state_known"
+    ),
+    # An ambiguous link may have one too: a match that another account's match contests. It is a claim and shown to nobody.
+    CheckConstraint(
+        "CASE WHEN state IN ('matched', 'confirmed') THEN counterpart_id IS NOT NULL"
+        " ELSE state = 'ambiguous' OR counterpart_id IS NULL END",
+        name="links_counterpart_by_state",
+    ),
+    Index("links_claims", "source", "counterpart_id"),
+)
+
+# Literals and not parameters: PostgreSQL uses a partial index only when the query's text implies its condition.
+held = links.c.state.in_([literal_column("'matched'"), literal_column("'confirmed'")])
+"""Does the account hold its counterpart?"""
+
+Index(
+    "links_one_account_per_counterpart",
+    links.c.source,
+    links.c.counterpart_id,
+    unique=True,
+    postgresql_where=held,
+)
+
+organisations = Table(
+    "organisations",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", Text, nullable=False),
+    _updated_at(),
+)
+
+organisation_accounts = Table(
+    "organisation_accounts",
+    metadata,
+    Column("account_source", _ID, primary_key=True),
+    Column("account_id", _ID, primary_key=True),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Index("organisation_accounts_by_organisation", "organisation_id", "position"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("connection", _ID, primary_key=True),
+    Column("refresh_token", Text, nullable=False),
+    Column("seed", Text, nullable=False),
+    Column("access_token", Text),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("consent_needed", Boolean, nullable=False),
+    _updated_at(),
+)
