@@ -6,7 +6,7 @@ The token requests are Authlib's; what is here is when to make them, and that a 
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,6 +25,9 @@ EARLY = timedelta(seconds=60)
 
 ClientAuth = str | Callable[[Any, str, str, MutableMapping[str, str], bytes], tuple[str, Any, bytes]]
 """How the token endpoint wants to know the client: one of Authlib's names, or a function in Authlib's form."""
+
+Refused = Callable[[Mapping[str, Any]], bool]
+"""Does a token endpoint's answer say, in a form that is not OAuth's, that the refresh token is spent?"""
 
 
 def client_in_json(
@@ -64,13 +67,14 @@ class ClientCredentials:
         async with self._lock:
             if self._token is not None and self._token != known_bad:
                 return self._token
+            scope: dict[str, Any] = {"scope": self._scope} if self._scope else {}
             answer = await _token_request(
                 self._source,
                 self._token_url,
                 self._client_id,
                 self._client_secret,
                 grant_type="client_credentials",
-                **({"scope": self._scope} if self._scope else {}),
+                **scope,
             )
             self._token, self._expires_at = answer["access_token"], _expiry(answer)
             return self._token
@@ -93,6 +97,7 @@ class StoredRefreshToken:
         store: TokenStore,
         first_refresh_token: str,
         client_auth: ClientAuth = "client_secret_basic",
+        refused: Refused = lambda answer: False,
     ) -> None:
         self._source = source
         self._token_url = token_url
@@ -100,6 +105,7 @@ class StoredRefreshToken:
         self._store = store
         self._first = first_refresh_token
         self._client_auth = client_auth
+        self._refused = refused
         self._seed = hashlib.sha256(first_refresh_token.encode()).hexdigest()
         self._tokens: Tokens | None = None
         self._lock = asyncio.Lock()
@@ -129,6 +135,7 @@ class StoredRefreshToken:
                         self._client_id,
                         self._client_secret,
                         client_auth=self._client_auth,
+                        refused=self._refused,
                         grant_type="refresh_token",
                         refresh_token=tokens.refresh_token,
                     )
@@ -163,6 +170,7 @@ async def _token_request(
     client_secret: str,
     *,
     client_auth: ClientAuth = "client_secret_basic",
+    refused: Refused = lambda answer: False,
     **form: Any,
 ) -> dict[str, Any]:
     try:
@@ -184,6 +192,8 @@ async def _token_request(
     except (httpx2.HTTPError, ValueError) as error:
         raise SourceUnavailable(source, f"the token endpoint failed ({type(error).__name__})") from error
     if not answer.get("access_token"):
+        if refused(answer):
+            raise _InvalidGrant(source, "the token endpoint refused the grant")
         raise SourceRejected(source, "the token endpoint gave no access token")
     return dict(answer)
 
