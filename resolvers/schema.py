@@ -1,0 +1,175 @@
+"""The graph's roots, and the one function that builds a schema."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import strawberry
+from graphql import GraphQLInputObjectType
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.field import StrawberryField
+
+from permissions.directives import requires
+from permissions.policy import Policy
+from resolvers.account import Account, AccountFilter, AccountOrdering, accounts_page
+from resolvers.batching import refuse_unbatched
+from resolvers.contact import Contact
+from resolvers.context import Context, Info
+from resolvers.document import Document
+from resolvers.errors import BadUserInput, Forbidden
+from resolvers.invoice import Invoice
+from resolvers.own_fields import FILTERS, OwnFieldsOf
+from resolvers.ticket import Article, Ticket
+from resolvers.viewer import Viewer
+from resolvers.vocabulary import (
+    SCALARS,
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    Node,
+    batched,
+    parse_node_id,
+    ref_of,
+    window,
+)
+from sources.ports.common import PAGE_CAP, CustomField, Ref
+from sources.ports.helpdesk import ArticleQuery
+
+ID = Annotated[strawberry.ID, strawberry.argument(description="The record's id in this graph.")]
+
+
+@strawberry.type(description="What can be asked.")
+class Query:
+    @strawberry.field(description="The caller.")
+    def viewer(self, info: Info) -> Viewer | None:
+        return info.context.principal  # type: ignore[return-value]
+
+    @batched(description="Any record by its id. Not there and not yours read the same: null, with NOT_FOUND.")
+    def node(self, info: Info, id: ID) -> Node | None:
+        return _node(info.context, id)  # type: ignore[no-any-return]
+
+    @batched(description=f"Several records by their ids, in the order asked; at most {PAGE_CAP}.")
+    def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="The records' ids.")],
+    ) -> list[Node | None] | None:
+        if len(ids) > PAGE_CAP:
+            raise BadUserInput(f"at most {PAGE_CAP} ids at once")
+        return [_node(info.context, id) for id in ids]
+
+    @batched(description="An account by its id.", directives=[requires("accounts:read")])
+    def account(self, info: Info, id: ID) -> Account | None:
+        return _record(info.context, "Account", ref_of("Account", id))  # type: ignore[no-any-return]
+
+    @batched(
+        description="The accounts that the caller sees: all for staff, the organisation's own for customers.",
+        directives=[requires("accounts:read")],
+    )
+    def accounts(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[AccountFilter | None, strawberry.argument(description="Which ones.")] = None,
+        order_by: Annotated[
+            AccountOrdering | None, strawberry.argument(description="In which order.")
+        ] = None,
+    ) -> Connection[Account] | None:
+        return accounts_page(info, first, after, last, before, filter, order_by)  # type: ignore[no-any-return]
+
+    @batched(description="An invoice by its id.", directives=[requires("invoices:read")])
+    def invoice(self, info: Info, id: ID) -> Invoice | None:
+        return _record(info.context, "Invoice", ref_of("Invoice", id))  # type: ignore[no-any-return]
+
+    @batched(description="A ticket by its id.", directives=[requires("tickets:read")])
+    def ticket(self, info: Info, id: ID) -> Ticket | None:
+        return _record(info.context, "Ticket", ref_of("Ticket", id))  # type: ignore[no-any-return]
+
+    @batched(description="A document by its id.", directives=[requires("documents:read")])
+    def document(self, info: Info, id: ID) -> Document | None:
+        return _record(info.context, "Document", ref_of("Document", id))  # type: ignore[no-any-return]
+
+    @batched(
+        description=(
+            "Public help articles that fit the words, best first. The helpdesk ranks them, so a cursor is a place in "
+            "that ranking: pages can shift when articles change. Forwards only."
+        ),
+        directives=[requires("articles:read")],
+    )
+    def search_articles(
+        self,
+        info: Info,
+        text: Annotated[str, strawberry.argument(description="Words to look for.")],
+        locale: Annotated[
+            str | None, strawberry.argument(description="Only this language, such as en-gb.")
+        ] = None,
+        first: First = None,
+        after: After = None,
+    ) -> Connection[Article] | None:
+        if not text.strip():
+            raise BadUserInput("text must have at least one word")
+        query = ArticleQuery(text.strip(), window(first, after, None, None, "articles"), locale)
+        return info.context.listing(info.context.sources.search_articles, query, "articles")  # type: ignore[return-value]
+
+
+def build_schema(own_fields: Sequence[CustomField] = (), **options: Any) -> "GatewaySchema":
+    """The schema with the firm's own fields. Raises OwnFieldError, PolicyError or UnbatchedField with what to mend."""
+    schema = GatewaySchema(OwnFieldsOf(own_fields), **options)
+    refuse_unbatched(schema.graphql)
+    return schema
+
+
+class GatewaySchema(strawberry.Schema):
+    """Strawberry's schema with own fields put in, and the policy that its directives state."""
+
+    def __init__(self, own_fields: OwnFieldsOf, **options: Any) -> None:
+        self._own_fields = own_fields
+        super().__init__(
+            query=Query,
+            types=[Account, Contact, Document, Invoice, Ticket],
+            config=StrawberryConfig(scalar_map=SCALARS),
+            **options,
+        )
+        for name in FILTERS.values():
+            filter_type = self.graphql.type_map[name]
+            assert isinstance(filter_type, GraphQLInputObjectType)
+            filter_type.out_type = own_fields.gather(name)  # type: ignore[method-assign,assignment]
+        self.policy = Policy(self.graphql)
+
+    @property
+    def graphql(self) -> Any:
+        """The graphql-core schema."""
+        return self._schema
+
+    def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
+        """Strawberry asks here for the fields of every type."""
+        return self._own_fields.fields(type_definition)
+
+    def process_errors(self, errors: Any, execution_context: Any = None) -> None:
+        """Errors are logged where they are shaped for the client, not here."""
+
+
+def _node(context: Context, id: str) -> Any:
+    type_name, ref = parse_node_id(id) or ("Account", None)
+    return _record(context, type_name, ref)
+
+
+def _record(context: Context, type_name: str, ref: Ref | None) -> Any:
+    """Raises Forbidden where the caller may see no record of the type at all."""
+    reads = {
+        "Account": context.sources.accounts,
+        "Contact": context.sources.contacts,
+        "Document": context.sources.documents,
+        "Invoice": context.sources.invoices,
+        "Ticket": context.sources.tickets,
+    }
+    if type_name not in reads:
+        type_name, ref = "Account", None
+    if not context.policy.may_see(context.principal, type_name):
+        raise Forbidden(f"{type_name} needs a scope that you do not hold")
+    return context.record(type_name.lower(), reads[type_name], ref)  # type: ignore[arg-type]

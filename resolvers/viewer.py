@@ -1,0 +1,78 @@
+"""Who is asking, and the organisations that they may act for."""
+
+from typing import Annotated, Any
+
+import strawberry
+
+from permissions.directives import requires
+from permissions.principal import Principal
+from resolvers.account import Account, AccountFilter, AccountOrdering, accounts_page
+from resolvers.context import Info
+from resolvers.vocabulary import After, Before, Connection, First, Last, batched
+from sources.ports.members import OrganisationRecord
+
+
+@strawberry.type(description="A customer of the portal: the company that people act for.")
+class Organisation:
+    id: strawberry.ID = strawberry.field(
+        description="The gateway's own id, for the X-Organisation header; not a node."
+    )
+    name: str = strawberry.field(description="What it is called in the portal.")
+
+
+@strawberry.type(description="The caller.")
+class Viewer:
+    @strawberry.field(description="The caller's id at the issuer of the token; not a node.")
+    def id(root: strawberry.Parent[Any]) -> strawberry.ID:
+        principal: Principal = root
+        return strawberry.ID(principal.subject)
+
+    name: str | None = strawberry.field(description="As the issuer knows them.")
+    email: str | None = strawberry.field(description="As the issuer knows them.")
+    roles: list[str] = strawberry.field(description="The bundles of scopes that the caller holds.")
+
+    @strawberry.field(description="All that the caller may do.")
+    def scopes(root: strawberry.Parent[Any]) -> list[str]:
+        principal: Principal = root
+        return sorted(principal.scopes)
+
+    @strawberry.field(
+        description="The organisation that this request acts for; null for staff who act for all."
+    )
+    def organisation(root: strawberry.Parent[Any], info: Info) -> Organisation | None:
+        principal: Principal = root
+        return info.context.organisations.get(principal.organisation or "")  # type: ignore[return-value]
+
+    @strawberry.field(description="All organisations that the caller may act for.")
+    def organisations(root: strawberry.Parent[Any], info: Info) -> list[Organisation]:
+        return list(info.context.organisations.values())  # type: ignore[arg-type]
+
+    @batched(
+        description="The account of the organisation, the first one where it has several; null for staff.",
+        directives=[requires("accounts:read")],
+    )
+    def account(root: strawberry.Parent[Any], info: Info) -> Account | None:
+        acting: OrganisationRecord | None = info.context.organisations.get(
+            info.context.principal.organisation or ""
+        )
+        if acting is None or not acting.accounts:
+            return None
+        return info.context.record("account", info.context.sources.accounts, acting.accounts[0])  # type: ignore[return-value]
+
+    @batched(
+        description="The accounts of the organisation; for staff, all.",
+        directives=[requires("accounts:read")],
+    )
+    def accounts(
+        root: strawberry.Parent[Any],
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[AccountFilter | None, strawberry.argument(description="Which ones.")] = None,
+        order_by: Annotated[
+            AccountOrdering | None, strawberry.argument(description="In which order.")
+        ] = None,
+    ) -> Connection[Account] | None:
+        return accounts_page(info, first, after, last, before, filter, order_by)  # type: ignore[no-any-return]

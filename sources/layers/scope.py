@@ -1,0 +1,369 @@
+"""The back offices as one caller may see them: every call carries the caller's reach, every row is checked again.
+
+The graph has no other way to a port. Calls are by account; matching turns accounts into each system's own customers. A
+row whose customer is not the one asked for is dropped, logged and counted. What is not the caller's reads as not there.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import date
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from sources.layers.matching import CustomerSource, Matcher
+from sources.ports.common import Content, Page, Ref
+from sources.ports.crm import AccountQuery, AccountRecord, ContactQuery, ContactRecord, Crm
+from sources.ports.documents import DocumentQuery, DocumentRecord, Documents, DocumentVersion
+from sources.ports.erp import Balance, Erp, InvoiceQuery, InvoiceRecord, InvoiceStatus
+from sources.ports.errors import SourceError, SourceUnavailable
+from sources.ports.helpdesk import (
+    ArticleQuery,
+    ArticleRecord,
+    CommentQuery,
+    CommentRecord,
+    Helpdesk,
+    TicketQuery,
+    TicketRecord,
+)
+from sources.ports.links import Link, LinkStore
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = structlog.get_logger()
+
+UNISSUED = frozenset({InvoiceStatus.DRAFT, InvoiceStatus.UNKNOWN})
+"""Invoices that no customer has been sent."""
+
+
+class Backoffice(msgspec.Struct, frozen=True):
+    """The connected ports, shared by all requests. A kind that is not configured is None."""
+
+    crm: Crm
+    matcher: Matcher
+    links: LinkStore
+    erp: Erp | None = None
+    helpdesk: Helpdesk | None = None
+    documents: Documents | None = None
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """How far one caller sees. ``accounts`` None: all of them."""
+
+    accounts: frozenset[Ref] | None
+    unissued_invoices: bool = False
+    internal_notes: bool = False
+
+
+class Violations:
+    """Counts rows that a source returned for somebody else; must stay 0."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def record(self, source: str, kind: str) -> None:
+        """Logs without data: neither the row nor whose it is."""
+        self.total += 1
+        log.error("scope_violation", source=source, kind=kind)
+
+
+class ScopedSources:
+    """One per request. Methods answer in the order asked; a SourceError stands for a row that could not be had."""
+
+    def __init__(self, backoffice: Backoffice, reach: Reach, violations: Violations) -> None:
+        self._office = backoffice
+        self._reach = reach
+        self._violations = violations
+        self._survivors: set[Ref] = set()
+        self._given: set[Ref] = set()
+        """Tickets and documents that passed the check in this request: what hangs on them may be read."""
+
+    # -- the CRM ------------------------------------------------------------------------------------------------
+
+    async def accounts(self, refs: Sequence[Ref]) -> Sequence[AccountRecord | None]:
+        """None where there is no such account, or where it is not the caller's: no call is made for those."""
+        crm = self._office.crm
+        asked = [ref for ref in refs if ref.source == crm.name and self._reaches(ref)]
+        found = dict(zip(asked, await crm.accounts(asked), strict=True)) if asked else {}
+        # A merged-away id of one's own account answers with the survivor, which is then one's own too.
+        self._survivors.update(record.ref for record in found.values() if record)
+        return [found.get(ref) for ref in refs]
+
+    async def find_accounts(self, query: AccountQuery) -> Page[AccountRecord]:
+        """A page of the accounts that the caller sees."""
+        if self._reach.accounts is None:
+            return await self._office.crm.find_accounts(query)
+        within = tuple(sorted(self._reach.accounts))
+        page = await self._office.crm.find_accounts(msgspec.structs.replace(query, within=within))
+        self._survivors.update(record.ref for record in page.rows if self._merged_from(record))
+        return self._kept(page, lambda row: self._reaches(row.ref), self._office.crm.name, "account")
+
+    async def contacts(self, refs: Sequence[Ref]) -> Sequence[ContactRecord | None]:
+        """None also for a contact of somebody else's account."""
+        crm = self._office.crm
+        asked = [ref for ref in refs if ref.source == crm.name]
+        found = dict(zip(asked, await crm.contacts(asked), strict=True)) if asked else {}
+        return [
+            record if (record := found.get(ref)) and any(map(self._reaches, record.accounts)) else None
+            for ref in refs
+        ]
+
+    async def contacts_of(
+        self, accounts: Sequence[Ref], query: ContactQuery
+    ) -> Sequence[Page[ContactRecord] | SourceError]:
+        """One page of contacts per account."""
+        self._require(accounts)
+        crm = self._office.crm
+        pages = await crm.contacts_of(accounts, query)
+        return [
+            page
+            if isinstance(page, SourceError)
+            else self._kept(page, lambda row, account=account: account in row.accounts, crm.name, "contact")  # type: ignore[misc]
+            for account, page in zip(accounts, pages, strict=True)
+        ]
+
+    async def links_of(self, accounts: Sequence[Ref]) -> Sequence[Sequence[Link]]:
+        """How each account was matched, per system in a fixed order; matching is not started by looking."""
+        self._require(accounts)
+        ports = [port for port in (self._office.erp, self._office.helpdesk, self._office.documents) if port]
+        columns = [await self._office.links.links_of(accounts, port.name) for port in ports]
+        return [[link for link in row if link] for row in zip(*columns, strict=True)]
+
+    # -- accounting ---------------------------------------------------------------------------------------------
+
+    async def invoices(self, refs: Sequence[Ref]) -> Sequence[InvoiceRecord | None]:
+        """None also for somebody else's invoice, or one that was not issued yet."""
+        erp = self._erp()
+        records = await self._own(refs, erp, erp.invoices)
+        return [record if record and self._issued(record.status) else None for record in records]
+
+    async def invoices_of(
+        self, accounts: Sequence[Ref], query: InvoiceQuery
+    ) -> Sequence[Page[InvoiceRecord] | SourceError]:
+        """One page of invoices per account; without the right to drafts they do not exist, in counts of pages too."""
+        statuses = tuple(status for status in query.statuses if self._issued(status))
+        if not statuses:
+            self._require(accounts)
+            return [Page((), ()) for _ in accounts]
+        erp = self._erp()
+        issued = msgspec.structs.replace(query, statuses=statuses)
+        return await self._pages(accounts, erp, lambda customers: erp.invoices_of(customers, issued))
+
+    async def balances_of(
+        self, accounts: Sequence[Ref], today: date
+    ) -> Sequence[Sequence[Balance] | SourceError]:
+        """What each account owes, per currency."""
+        erp = self._erp()
+        return await self._by_counterpart(accounts, erp, lambda c: erp.balances_of(c, today), ())
+
+    async def invoice_pdf(self, ref: Ref) -> Content | None:
+        """None unless the caller may see the invoice, which is asked again."""
+        (record,) = await self.invoices([ref])
+        return await self._erp().invoice_pdf(ref) if record else None
+
+    # -- the helpdesk -------------------------------------------------------------------------------------------
+
+    async def tickets(self, refs: Sequence[Ref]) -> Sequence[TicketRecord | None]:
+        """None also for somebody else's ticket."""
+        helpdesk = self._helpdesk()
+        records = await self._own(refs, helpdesk, helpdesk.tickets)
+        self._given.update(record.ref for record in records if record)
+        return records
+
+    async def tickets_of(
+        self, accounts: Sequence[Ref], query: TicketQuery
+    ) -> Sequence[Page[TicketRecord] | SourceError]:
+        """One page of tickets per account."""
+        helpdesk = self._helpdesk()
+        pages = await self._pages(accounts, helpdesk, lambda customers: helpdesk.tickets_of(customers, query))
+        self._give(pages)
+        return pages
+
+    async def open_ticket_counts_of(self, accounts: Sequence[Ref]) -> Sequence[int | SourceError]:
+        """How many tickets of each account are not solved."""
+        helpdesk = self._helpdesk()
+        return await self._by_counterpart(accounts, helpdesk, helpdesk.open_counts_of, 0)
+
+    async def comments_of(
+        self, tickets: Sequence[Ref], query: CommentQuery
+    ) -> Sequence[Page[CommentRecord] | SourceError]:
+        """One page of comments per ticket; internal notes only for those who may read them."""
+        await self._check(tickets, self.tickets)
+        query = msgspec.structs.replace(query, internal=self._reach.internal_notes)
+        pages = await self._helpdesk().comments_of(tickets, query)
+        return [
+            page
+            if isinstance(page, SourceError)
+            else self._kept(
+                page,
+                lambda row, ticket=ticket: row.ticket == ticket and (row.public or query.internal),  # type: ignore[misc]
+                ticket.source,
+                "comment",
+            )
+            for ticket, page in zip(tickets, pages, strict=True)
+        ]
+
+    async def attachment(self, ticket: Ref, attachment_id: str) -> Content | None:
+        """None unless the caller may see the comment that it hangs on."""
+        (record,) = await self.tickets([ticket])
+        if record is None:
+            return None
+        return await self._helpdesk().attachment(ticket, attachment_id, self._reach.internal_notes)
+
+    async def search_articles(self, query: ArticleQuery) -> Page[ArticleRecord]:
+        """Public help articles."""
+        return await self._helpdesk().search_articles(query)
+
+    # -- documents ----------------------------------------------------------------------------------------------
+
+    async def documents(self, refs: Sequence[Ref]) -> Sequence[DocumentRecord | None]:
+        """None also for somebody else's document."""
+        store = self._documents()
+        records = await self._own(refs, store, store.documents)
+        self._given.update(record.ref for record in records if record)
+        return records
+
+    async def documents_of(
+        self, accounts: Sequence[Ref], query: DocumentQuery
+    ) -> Sequence[Page[DocumentRecord] | SourceError]:
+        """One page of documents per account."""
+        store = self._documents()
+        pages = await self._pages(accounts, store, lambda customers: store.documents_of(customers, query))
+        self._give(pages)
+        return pages
+
+    async def versions_of(
+        self, documents: Sequence[Ref]
+    ) -> Sequence[Sequence[DocumentVersion] | SourceError]:
+        """All versions of each document, newest first."""
+        await self._check(documents, self.documents)
+        return await self._documents().versions_of(documents)
+
+    async def document_content(self, document: Ref, version_id: str | None) -> Content | None:
+        """None unless the caller may see the document, which is asked again."""
+        (record,) = await self.documents([document])
+        return await self._documents().content(document, version_id) if record else None
+
+    # -- whose is it --------------------------------------------------------------------------------------------
+
+    async def accounts_owning(self, customers: Sequence[Ref]) -> Sequence[AccountRecord | None]:
+        """The accounts that these customers of other systems are, where a link is known and the caller sees them."""
+        owners = await self._office.matcher.owners(customers)
+        known = list(dict.fromkeys(owner for owner in owners if owner is not None))
+        found = dict(zip(known, await self.accounts(known), strict=True)) if known else {}
+        return [found.get(owner) if owner else None for owner in owners]
+
+    # -- the checks ---------------------------------------------------------------------------------------------
+
+    def _reaches(self, account: Ref) -> bool:
+        reach = self._reach.accounts
+        return reach is None or account in reach or account in self._survivors
+
+    def _merged_from(self, record: AccountRecord) -> bool:
+        reach = self._reach.accounts or frozenset()
+        return any(Ref(record.ref.source, old) in reach for old in record.merged_ids)
+
+    def _require(self, accounts: Iterable[Ref]) -> None:
+        """Calls are made for accounts that were read through this view; anything else is a fault of ours."""
+        for account in accounts:
+            if not self._reaches(account):
+                raise PermissionError("an account outside the caller's reach was asked for")
+
+    async def _check(
+        self, refs: Sequence[Ref], read: Callable[[Sequence[Ref]], Awaitable[Sequence[object | None]]]
+    ) -> None:
+        """Reads, and so checks, the parents that this request has not been given yet."""
+        unknown = [ref for ref in refs if ref not in self._given]
+        if unknown and None in await read(unknown):
+            raise PermissionError("a record outside the caller's reach was asked for")
+
+    def _issued(self, status: InvoiceStatus) -> bool:
+        return self._reach.unissued_invoices or status not in UNISSUED
+
+    def _give(self, pages: Iterable[Any]) -> None:
+        for page in pages:
+            if isinstance(page, Page):
+                self._given.update(row.ref for row in page.rows)
+
+    async def _own(
+        self,
+        refs: Sequence[Ref],
+        port: CustomerSource,
+        read: Callable[[Sequence[Ref]], Awaitable[Sequence[R | None]]],
+    ) -> Sequence[R | None]:
+        """Reads by id, then keeps what belongs to the caller's own counterparts. The same calls are made for a record
+        that is somebody else's as for one that does not exist."""
+        asked = [ref for ref in refs if ref.source == port.name]
+        found = dict(zip(asked, await read(asked), strict=True)) if asked else {}
+        if self._reach.accounts is None:
+            return [found.get(ref) for ref in refs]
+        own = await self._office.matcher.counterparts(sorted(self._reach.accounts), port)
+        customers = {customer for customer in own if isinstance(customer, Ref)}
+        return [
+            record if (record := found.get(ref)) is not None and _customer(record) in customers else None
+            for ref in refs
+        ]
+
+    async def _pages(
+        self,
+        accounts: Sequence[Ref],
+        port: CustomerSource,
+        call: Callable[[Sequence[Ref]], Awaitable[Sequence[Page[R] | SourceError]]],
+    ) -> Sequence[Page[R] | SourceError]:
+        async def checked(customers: Sequence[Ref]) -> Sequence[Page[R] | SourceError]:
+            pages = await call(customers)
+            return [
+                page
+                if isinstance(page, SourceError)
+                else self._kept(page, lambda row, own=own: _customer(row) == own, port.name, "row")  # type: ignore[misc]
+                for own, page in zip(customers, pages, strict=True)
+            ]
+
+        empty: Page[R] = Page((), ())
+        return await self._by_counterpart(accounts, port, checked, empty)
+
+    async def _by_counterpart(
+        self,
+        accounts: Sequence[Ref],
+        port: CustomerSource,
+        call: Callable[[Sequence[Ref]], Awaitable[Sequence[T | SourceError]]],
+        none: T,
+    ) -> Sequence[T | SourceError]:
+        """One call for the counterparts of all these accounts; ``none`` for accounts that have none by staff's word."""
+        self._require(accounts)
+        counterparts = await self._office.matcher.counterparts(accounts, port)
+        customers = list(dict.fromkeys(customer for customer in counterparts if isinstance(customer, Ref)))
+        answers = dict(zip(customers, await call(customers), strict=True)) if customers else {}
+        return [
+            answers[customer] if isinstance(customer, Ref) else customer or none for customer in counterparts
+        ]
+
+    def _kept(self, page: Page[R], allowed: Callable[[R], bool], source: str, kind: str) -> Page[R]:
+        if all(map(allowed, page.rows)):
+            return page
+        kept = []
+        for row, key in zip(page.rows, page.keys, strict=True):
+            if allowed(row):
+                kept.append((row, key))
+            else:
+                self._violations.record(source, kind)
+        return msgspec.structs.replace(page, rows=[row for row, _ in kept], keys=[key for _, key in kept])
+
+    def _erp(self) -> Erp:
+        return self._office.erp or _unconfigured("erp")
+
+    def _helpdesk(self) -> Helpdesk:
+        return self._office.helpdesk or _unconfigured("helpdesk")
+
+    def _documents(self) -> Documents:
+        return self._office.documents or _unconfigured("documents")
+
+
+def _customer(row: Any) -> Ref | None:
+    customer: Ref | None = row.customer
+    return customer
+
+
+def _unconfigured(kind: str) -> Any:
+    raise SourceUnavailable(kind, f"no such system is connected; add [sources.{kind}] to gateway.toml")
