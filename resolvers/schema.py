@@ -172,4 +172,4 @@ def _record(context: Context, type_name: str, ref: Ref | None) -> Any:
         type_name, ref = "Account", None
     if not context.policy.may_see(context.principal, type_name):
         raise Forbidden(f"{type_name} needs a scope that you do not hold")
-    return context.record(type_name.lower(), reads[type_name], ref)  # type: ignore[arg-type]
+    return context.record(type_name.lower(), reads[type_name], ref)

@@ -121,9 +121,7 @@ class Ticket(Node):
     subject: str | None = strawberry.field(description="In one line.")
     status: TicketStatus = strawberry.field(description="Where it stands.")  # type: ignore[valid-type]
     source_status: str | None = strawberry.field(description="The helpdesk's own word for the status.")
-    priority: TicketPriority | None = strawberry.field(
-        description="How urgent it is; null when nobody has said."
-    )  # type: ignore[valid-type]
+    priority: TicketPriority | None = strawberry.field(description="How urgent it is, if anybody said.")  # type: ignore[valid-type]
     type: str | None = strawberry.field(
         description="The helpdesk's kind of ticket: question, incident, problem or task."
     )
