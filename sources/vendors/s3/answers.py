@@ -1,0 +1,179 @@
+"""S3's XML: listings, and what its errors mean."""
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+import msgspec
+
+from sources.ports.errors import (
+    InvalidRequest,
+    SourceBadResponse,
+    SourceError,
+    SourceRateLimited,
+    SourceRejected,
+    SourceUnavailable,
+)
+from sources.transport.http import Answer, Params, retry_after
+from sources.vendors.s3.keys import SOURCE
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An object in a listing, or one version of it."""
+
+    key: str
+    size: int
+    updated_at: datetime
+    etag: str | None
+    version_id: str | None
+    current: bool
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """One page. ``following`` asks for the next one; empty at the end."""
+
+    entries: list[Entry]
+    following: Params
+    reached: str
+    """The last key on the page of versions, of which the next page may hold more."""
+
+
+def objects(body: bytes) -> Listing:
+    """A ListObjectsV2 answer. Raises SourceBadResponse."""
+    return _listing(body, "ListBucketResult", "Contents", {"continuation-token": "NextContinuationToken"})
+
+
+def versions(body: bytes) -> Listing:
+    """A ListObjectVersions answer without its delete markers. Raises SourceBadResponse."""
+    following = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
+    return _listing(body, "ListVersionsResult", "Version", following)
+
+
+def error_code(answer: Answer) -> str | None:
+    """S3's own word for what went wrong. None where there is no body, as for HEAD, or another's."""
+    return _error(answer).get("Code")
+
+
+def explain(answer: Answer) -> SourceError | None:
+    """None where the answer bears no sign of S3, such as a proxy's."""
+    fields = _error(answer)
+    code = fields.get("Code")
+    request_id = answer.headers.get("x-amz-request-id") or fields.get("RequestId")
+    if code is None and request_id is None:
+        return None
+
+    def error(kind: type[SourceError], message: str) -> SourceError:
+        wait = retry_after(answer)
+        return kind(SOURCE, message, retry_after=wait, vendor_code=code, request_id=request_id)
+
+    if code in _OTHER_REGION or answer.status in (301, 307):
+        region = answer.headers.get("x-amz-bucket-region") or fields.get("Region") or ""
+        known = f"set region to {region}" if re.fullmatch(r"[a-z0-9-]{1,40}", region) else "check region"
+        return error(SourceRejected, f"the bucket is in another region: {known}")
+    if code in _MEANINGS:
+        kind, message = _MEANINGS[code]
+        return error(kind, message)
+    if answer.status == 503:  # S3 refuses so when asked too often; a HEAD has no body that would say SlowDown
+        return error(SourceRateLimited, "asked too often; slow down")
+    if answer.status >= 500:
+        return error(SourceUnavailable, f"failing ({code or f'HTTP {answer.status}'})")
+    if answer.status == 403:
+        return error(SourceRejected, f"refused ({code or 'HTTP 403'}): {_RIGHTS}")
+    return error(InvalidRequest, f"the request was refused ({code or f'HTTP {answer.status}'})")
+
+
+_RIGHTS = (
+    "the key's policy must allow s3:ListBucket, s3:ListBucketVersions, s3:GetObject and s3:GetObjectVersion "
+    "on the setting bucket"
+)
+_STALE = "session_token is no longer good: set new temporary credentials"
+
+_MEANINGS: dict[str, tuple[type[SourceError], str]] = {
+    "NoSuchBucket": (SourceRejected, "there is no such bucket: check bucket and endpoint_url"),
+    "InvalidBucketName": (SourceRejected, "not a bucket's name: check bucket"),
+    "AccessDenied": (SourceRejected, f"access denied: {_RIGHTS}"),
+    "AllAccessDisabled": (SourceRejected, "all access to the bucket is disabled by AWS: check bucket"),
+    "SignatureDoesNotMatch": (SourceRejected, "the signature does not match: check secret_access_key"),
+    "InvalidAccessKeyId": (SourceRejected, "the access key is unknown: check access_key_id"),
+    "RequestTimeTooSkewed": (SourceRejected, "this machine's clock is over 15 minutes wrong: set it"),
+    "ExpiredToken": (SourceRejected, _STALE),
+    "InvalidToken": (SourceRejected, _STALE),
+    "TokenRefreshRequired": (SourceRejected, _STALE),
+    "InvalidObjectState": (SourceUnavailable, "the file is archived and must be restored in S3 first"),
+    "SlowDown": (SourceRateLimited, "asked too often; slow down"),
+    "RequestTimeout": (SourceUnavailable, "S3 waited for the request in vain"),
+}
+_OTHER_REGION = (
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+)
+
+
+def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, str]) -> Listing:
+    try:
+        root = _parsed(body)
+        if _name(root) != root_name:
+            raise ValueError
+        head = _fields(root)
+        encoded = head.get("EncodingType") == "url"
+        entries = [_entry(_fields(row), encoded) for row in root if _name(row) == row_name]
+        markers = [
+            (param, _text(head[element], encoded and param == "key-marker"))
+            for param, element in following.items()
+            if head.get("IsTruncated") == "true" and element in head
+        ]
+        if head["IsTruncated"] == "true" and not markers:
+            raise ValueError
+    except (ElementTree.ParseError, ValueError, KeyError) as error:
+        raise SourceBadResponse(SOURCE, "unexpected answer: not the listing that was asked for") from error
+    return Listing(entries, markers, dict(markers).get("key-marker", ""))
+
+
+def _entry(fields: dict[str, str], encoded: bool) -> Entry:
+    updated_at = datetime.fromisoformat(fields["LastModified"])
+    if updated_at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return Entry(
+        key=_text(fields["Key"], encoded),
+        size=int(fields["Size"]),
+        updated_at=updated_at.astimezone(UTC),
+        etag=fields.get("ETag"),
+        version_id=fields.get("VersionId"),
+        current=fields.get("IsLatest", "true") == "true",
+    )
+
+
+def _text(value: str, encoded: bool) -> str:
+    """S3 encodes as forms do: a space is a plus."""
+    return unquote_plus(value, errors="strict") if encoded else value
+
+
+def _error(answer: Answer) -> dict[str, str]:
+    """An error document's fields; empty for any other body."""
+    try:
+        root = _parsed(answer.body)
+    except (ElementTree.ParseError, ValueError):
+        return {}
+    fields = _fields(root) if _name(root) == "Error" else {}
+    # Whatever else might stand there is not for our messages.
+    return fields if re.fullmatch(r"[A-Za-z]{1,64}", fields.get("Code", "")) else {}
+
+
+def _parsed(body: bytes) -> ElementTree.Element:
+    """Raises ParseError or ValueError. S3 never declares a document type; one could hide entity bombs."""
+    text = body.decode()  # UTF-8 only: another encoding would hide the declaration
+    if "<!DOCTYPE" in text:
+        raise ValueError("a document type declaration")
+    return ElementTree.fromstring(text)  # noqa: S314
+
+
+def _fields(element: ElementTree.Element) -> dict[str, str]:
+    return {_name(child): child.text or "" for child in element}
+
+
+def _name(element: ElementTree.Element) -> str:
+    """Without the namespace, which S3's look-alikes leave out."""
+    return element.tag.rpartition("}")[2]

@@ -1,0 +1,132 @@
+"""What an object's key says: whose document it is, of which kind, with which tags and name."""
+
+import mimetypes
+import posixpath
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+
+from sources.ports.common import Ref
+from sources.ports.documents import DocumentKind, DocumentRecord
+
+SOURCE = "s3"
+
+NUMBER = "{number}"
+"""Stands for the customer's number in the folder template."""
+
+_NUMBER_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Lone surrogates too, which no encoding has."""
+_KEY_BYTES = 1024
+"""S3's own limit."""
+
+
+def _media_types() -> mimetypes.MimeTypes:
+    """Python's own table and the office formats it lacks, never the machine's: the same answer everywhere."""
+    known = mimetypes.MimeTypes()
+    office = "application/vnd.openxmlformats-officedocument."
+    for ending, media_type in (
+        (".docx", office + "wordprocessingml.document"),
+        (".xlsx", office + "spreadsheetml.sheet"),
+        (".pptx", office + "presentationml.presentation"),
+        (".odt", "application/vnd.oasis.opendocument.text"),
+        (".ods", "application/vnd.oasis.opendocument.spreadsheet"),
+        (".md", "text/markdown"),
+    ):
+        known.add_type(media_type, ending)
+    return known
+
+
+_MEDIA_TYPES = _media_types()
+
+
+class Layout:
+    """How a bucket is laid out: ``{customer's folder}{kind}/{tag}/.../{file name}``.
+
+    Every customer's folder is as many segments deep as the template, declared ones too. So a key belongs to exactly one
+    folder, which the key alone tells, and no declared folder can hold another customer's.
+    """
+
+    def __init__(self, folder: str, kinds: Mapping[str, DocumentKind]) -> None:
+        """Raises ValueError where ``folder`` cannot serve as a template."""
+        before, _, after = folder.partition(NUMBER)
+        if folder.count(NUMBER) != 1 or not after.endswith("/") or not _is_key(folder):
+            raise ValueError(
+                f"folder must hold {NUMBER} once and end with '/', without '..' or a leading '/'"
+            )
+        self._folder = folder
+        self._depth = folder.count("/")
+        self._form = re.compile(f"{re.escape(before)}({_NUMBER_FORM}){re.escape(after)}")
+        self._kinds = dict(kinds)
+
+    def folder_for(self, number: str) -> str | None:
+        """The folder of the customer with this number; None where it is not of a number's form."""
+        return self._folder.replace(NUMBER, number) if re.fullmatch(_NUMBER_FORM, number) else None
+
+    def number_of(self, folder: str) -> str | None:
+        """The number in a folder's name; None for a declared folder that does not fit the template."""
+        fits = self._form.fullmatch(folder)
+        return fits[1] if fits else None
+
+    def is_folder(self, text: str) -> bool:
+        """May this be a customer's folder?"""
+        segments = text.split("/")
+        return _is_key(text) and len(segments) == self._depth + 1 and all(segments[:-1]) and not segments[-1]
+
+    def folder_of(self, key: str) -> str | None:
+        """The customer's folder that a document's key lies in; None for a key that no document may have."""
+        segments = key.split("/")
+        if not _is_key(key) or len(segments) <= self._depth or not segments[-1]:
+            return None
+        folder = "/".join(segments[: self._depth]) + "/"
+        return folder if self.is_folder(folder) else None
+
+    def folders_holding(self, kinds: tuple[DocumentKind, ...]) -> tuple[str, ...] | None:
+        """The names of the only folders where documents of these kinds lie; None where they may lie anywhere."""
+        if not kinds or DocumentKind.OTHER in kinds:
+            return None
+        return tuple(name for name, kind in self._kinds.items() if kind in kinds)
+
+    def document(
+        self, key: str, *, size: int | None, updated_at: datetime | None, etag: str | None
+    ) -> DocumentRecord | None:
+        """The record; None where the key is no document's, such as the empty object that stands for a folder."""
+        customer = self.folder_of(key)
+        if customer is None:
+            return None
+        *folders, file_name = key[len(customer) :].split("/")
+        named = [folder for folder in folders if folder]
+        source_kind = named[0] if named else None
+        return DocumentRecord(
+            ref=Ref(SOURCE, key),
+            customer=Ref(SOURCE, customer),
+            title=posixpath.splitext(file_name)[0],
+            file_name=file_name,
+            kind=self._kinds.get(source_kind or "", DocumentKind.OTHER),
+            source_kind=source_kind,
+            tags=tuple(named[1:]),
+            media_type=media_type(file_name),
+            size=size,
+            updated_at=updated_at,
+            etag=etag,
+        )
+
+
+def media_type(file_name: str) -> str | None:
+    """By the file's ending; None where that says nothing."""
+    # Only the ending is looked at: a whole name such as "data:,x.pdf" would be taken for a URL.
+    found, encoding = _MEDIA_TYPES.guess_type("file" + posixpath.splitext(file_name)[1])
+    return found if encoding is None else None
+
+
+def folded(text: str) -> str:
+    """For comparing titles: macOS uploads names with their accents taken apart."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _is_key(text: str) -> bool:
+    """Keys are any unicode; those that climb, start at a root or hide control characters are left alone."""
+    if not text or text.startswith("/") or _CONTROL.search(text):
+        return False
+    return len(text.encode()) <= _KEY_BYTES and not {".", ".."} & set(text.split("/"))
