@@ -1,0 +1,1 @@
+"""Xero: the accounting connector and its emulator."""

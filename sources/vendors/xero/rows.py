@@ -1,0 +1,269 @@
+"""Xero's JSON as structs with the elements that are read, and the mapping of each to a record."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, cast
+
+import msgspec
+
+from sources.ports.common import CustomerRecord, CustomField, Money, Ref, Scalar
+from sources.ports.custom import custom_value
+from sources.ports.erp import InvoiceCredit, InvoiceLine, InvoicePayment, InvoiceRecord, InvoiceStatus
+from sources.ports.errors import SourceBadResponse
+
+NAME = "xero"
+
+SALE = "ACCREC"
+DELETED = "DELETED"
+
+STATUSES = {
+    "DRAFT": InvoiceStatus.DRAFT,
+    "SUBMITTED": InvoiceStatus.DRAFT,
+    "AUTHORISED": InvoiceStatus.OPEN,
+    "PAID": InvoiceStatus.PAID,
+    "VOIDED": InvoiceStatus.VOID,
+}
+
+_TAX_INCLUDED = {"Inclusive": True, "Exclusive": False, "NoTax": False}
+_DATE = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _element(name: str) -> str:
+    """Xero's spelling: ``invoice_id`` is InvoiceID, ``updated_date_utc`` UpdatedDateUTC."""
+    return "".join(part.upper() if part in ("id", "utc") else part.title() for part in name.split("_"))
+
+
+class ContactPersonRow(msgspec.Struct, rename=_element):
+    email_address: str | None = None
+
+
+class ContactRow(msgspec.Struct, rename=_element):
+    contact_id: str
+    name: str | None = None
+    contact_number: str | None = None
+    account_number: str | None = None
+    contact_status: str | None = None
+    email_address: str | None = None
+    contact_persons: list[ContactPersonRow] = []
+    merged_to_contact_id: str | None = msgspec.field(default=None, name="MergedToContactID")
+
+
+class InvoiceContactRow(msgspec.Struct, rename=_element):
+    contact_id: str
+
+
+class LineRow(msgspec.Struct, rename=_element):
+    line_item_id: str | None = None
+    description: str | None = None
+    quantity: Decimal | None = None
+    unit_amount: Decimal | None = None
+    tax_amount: Decimal | None = None
+    line_amount: Decimal | None = None
+    item_code: str | None = None
+
+
+class PaymentRow(msgspec.Struct, rename=_element):
+    payment_id: str
+    date: str | None = None
+    amount: Decimal | None = None
+    reference: str | None = None
+    status: str | None = None
+
+
+class CreditNoteRow(msgspec.Struct, rename=_element):
+    credit_note_id: str
+    credit_note_number: str | None = None
+    date: str | None = None
+    applied_amount: Decimal | None = None
+
+
+class InvoiceRow(msgspec.Struct, rename=_element):
+    invoice_id: str
+    type: str
+    contact: InvoiceContactRow
+    status: str | None = None
+    invoice_number: str | None = None
+    reference: str | None = None
+    date: str | None = None
+    due_date: str | None = None
+    currency_code: str | None = None
+    line_amount_types: str | None = None
+    sub_total: Decimal | None = None
+    total_tax: Decimal | None = None
+    total: Decimal | None = None
+    amount_due: Decimal | None = None
+    amount_paid: Decimal | None = None
+    amount_credited: Decimal | None = None
+    updated_date_utc: str | None = None
+    line_items: list[LineRow] = []
+    payments: list[PaymentRow] = []
+    credit_notes: list[CreditNoteRow] = []
+
+
+class Pagination(msgspec.Struct, rename="camel"):
+    page: int
+    page_count: int
+    item_count: int
+
+
+class InvoicesAnswer(msgspec.Struct):
+    """A page of invoices: without ``pagination`` it would be the unpaged form, which leaves lines out."""
+
+    invoices: list[InvoiceRow] = msgspec.field(name="Invoices")
+    pagination: Pagination
+
+
+class ContactsAnswer(msgspec.Struct):
+    contacts: list[ContactRow] = msgspec.field(name="Contacts")
+    pagination: Pagination
+
+
+class ConnectionRow(msgspec.Struct, rename="camel"):
+    tenant_id: str
+    tenant_name: str | None = None
+    tenant_type: str | None = None
+
+
+class OwnFields:
+    """The firm's own fields on Invoice: elements at the top of Xero's invoice, read in the same answer."""
+
+    def __init__(self, fields: Sequence[CustomField]) -> None:
+        known = {field.encode_name: field.name for field in msgspec.structs.fields(InvoiceRow)}
+        added: list[tuple[str, Any, Any]] = []
+        self._attributes: list[tuple[CustomField, str]] = []
+        for field in fields:
+            if field.type != "Invoice":
+                raise ValueError(
+                    f"{NAME}: a field of the firm's own can be on Invoice only, not on {field.type}"
+                )
+            if not re.fullmatch(r"[A-Z][A-Za-z0-9]{0,63}", field.property):
+                raise ValueError(
+                    f"{NAME}: {field.name}: {field.property!r} is not the name of an invoice element"
+                )
+            if field.property not in known:
+                known[field.property] = f"own_{len(added)}"
+                default = msgspec.field(default=None, name=field.property)
+                added.append((known[field.property], Any, default))
+            self._attributes.append((field, known[field.property]))
+        row = msgspec.defstruct("InvoiceRow", added, bases=(InvoiceRow,))
+        answer = msgspec.defstruct(
+            "InvoicesAnswer",
+            [("invoices", list[row], msgspec.field(name="Invoices")), ("pagination", Pagination)],  # type: ignore[valid-type]
+        )
+        self.decoder = cast(
+            "msgspec.json.Decoder[InvoicesAnswer]", msgspec.json.Decoder(answer, float_hook=Decimal)
+        )
+
+    def values(self, row: InvoiceRow) -> dict[str, Any]:
+        """By property, of each scalar's Python type."""
+        return {
+            field.property: custom_value(field, _plain(field.scalar, getattr(row, attribute)))
+            for field, attribute in self._attributes
+        }
+
+
+def invoice(row: InvoiceRow, own: OwnFields) -> InvoiceRecord:
+    currency = row.currency_code
+    return InvoiceRecord(
+        ref=Ref(NAME, row.invoice_id),
+        customer=Ref(NAME, row.contact.contact_id),
+        number=row.invoice_number or None,
+        status=STATUSES.get(row.status or "", InvoiceStatus.UNKNOWN),
+        source_status=row.status,
+        reference=row.reference or None,
+        issue_date=calendar_date(row.date),
+        due_date=calendar_date(row.due_date),
+        currency=currency,
+        net=Money.of(row.sub_total, currency),
+        tax=Money.of(row.total_tax, currency),
+        total=Money.of(row.total, currency),
+        amount_due=Money.of(row.amount_due, currency),
+        amount_paid=Money.of(row.amount_paid, currency),
+        amount_credited=Money.of(row.amount_credited, currency),
+        amounts_include_tax=_TAX_INCLUDED.get(row.line_amount_types or ""),
+        updated_at=instant(row.updated_date_utc),
+        lines=tuple([_line(line, currency) for line in row.line_items]),
+        payments=tuple([_payment(paid, currency) for paid in row.payments if paid.status != DELETED]),
+        credits=tuple([_credit(note, currency) for note in row.credit_notes]),
+        custom=own.values(row),
+    )
+
+
+def customer(row: ContactRow) -> CustomerRecord:
+    addresses = [row.email_address, *(person.email_address for person in row.contact_persons)]
+    domains = [
+        address.rpartition("@")[2].strip().lower() for address in addresses if address and "@" in address
+    ]
+    return CustomerRecord(
+        ref=Ref(NAME, row.contact_id),
+        name=row.name or None,
+        external_id=row.contact_number or None,
+        number=row.account_number or None,
+        domains=tuple(dict.fromkeys(filter(None, domains))),
+        merged_into=Ref(NAME, row.merged_to_contact_id) if row.merged_to_contact_id else None,
+        archived=row.contact_status not in (None, "ACTIVE"),
+    )
+
+
+def instant(text: str | None) -> datetime | None:
+    """A true instant in UTC from ``/Date(1775037600123+0000)/``: the offset is decoration, the number counts."""
+    if text is None:
+        return None
+    match = _DATE.fullmatch(text)
+    if match is None:
+        raise SourceBadResponse(NAME, "unexpected answer: a date that is not of the form /Date(...)/")
+    try:
+        return _EPOCH + timedelta(milliseconds=int(match[1]))
+    except OverflowError as error:
+        raise SourceBadResponse(NAME, "unexpected answer: a date outside the calendar") from error
+
+
+@lru_cache(maxsize=4096)
+def calendar_date(text: str | None) -> date | None:
+    # Dates are the organisation's own calendar, written as midnight "UTC": take the date, never shift it by a zone.
+    moment = instant(text)
+    return moment.date() if moment else None
+
+
+def _line(row: LineRow, currency: str | None) -> InvoiceLine:
+    return InvoiceLine(
+        id=row.line_item_id,
+        description=row.description or None,
+        quantity=row.quantity,
+        unit_price=Money.of(row.unit_amount, currency),
+        tax=Money.of(row.tax_amount, currency),
+        amount=Money.of(row.line_amount, currency),
+        item_code=row.item_code or None,
+    )
+
+
+def _payment(row: PaymentRow, currency: str | None) -> InvoicePayment:
+    return InvoicePayment(
+        id=row.payment_id,
+        date=calendar_date(row.date),
+        amount=Money.of(row.amount, currency),
+        reference=row.reference or None,
+    )
+
+
+def _credit(row: CreditNoteRow, currency: str | None) -> InvoiceCredit:
+    return InvoiceCredit(
+        id=row.credit_note_id,
+        number=row.credit_note_number or None,
+        date=calendar_date(row.date),
+        applied=Money.of(row.applied_amount, currency),
+    )
+
+
+def _plain(scalar: Scalar, raw: Any) -> Any:
+    """What ``custom_value`` reads: dates as ISO text, no lists or objects."""
+    if isinstance(raw, str) and _DATE.fullmatch(raw):
+        moment = instant(raw) if scalar is Scalar.DATETIME else calendar_date(raw)
+        return moment.isoformat() if moment else None
+    if isinstance(raw, bool) and scalar in (Scalar.STRING, Scalar.ENUM):
+        return str(raw).lower()
+    return raw if isinstance(raw, str | bool | int | Decimal) else None
