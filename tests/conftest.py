@@ -1,10 +1,17 @@
 """Fixtures that every room's tests may use."""
 
 import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
 
+import asyncpg
 import pytest
+import pytest_asyncio
 
+from sources.ledger.book import Ledger
+from sources.ledger.embedded import EmbeddedPostgres
 from sources.sandbox.world import World
 
 SPECS = Path(os.environ.get("VENDOR_SPECS", Path(__file__).parents[2] / "shared" / "vendors" / "specs"))
@@ -23,3 +30,35 @@ def specs() -> Path:
     if not SPECS.is_dir():
         pytest.skip(f"no vendor API descriptions in {SPECS}: set VENDOR_SPECS to their folder")
     return SPECS
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running PostgreSQL where databases may be created: TEST_DATABASE_URL or an embedded one."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    with EmbeddedPostgres() as server:
+        yield server.start(tmp_path_factory.mktemp("postgres"))
+
+
+@pytest_asyncio.fixture
+async def database_url(postgres: str) -> AsyncIterator[str]:
+    """The address of an empty database, dropped after the test."""
+    name = f"test_{uuid4().hex}"
+    connection = await asyncpg.connect(postgres)
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
+@pytest_asyncio.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    """An empty ledger."""
+    opened = await Ledger.open(database_url)
+    await opened.migrate()
+    yield opened
+    await opened.close()

@@ -24,6 +24,12 @@ COMMAND_SECONDS = 10.0
 
 _SCHEME = re.compile(r"^postgres(?:ql)?(?:\+asyncpg)?://")
 
+_REFUSED = ("28", "3D")
+"""PostgreSQL's error classes for a wrong user or password and for an unknown database (its manual, appendix A)."""
+
+_BUSY = ("08", "53", "57P")
+"""Its classes for a broken connection, for too many of them, and for starting, stopping or being stopped."""
+
 _SESSION = {
     "application_name": "backoffice-gateway",
     # A holder whose machine vanished must not keep its locks for the system's two hours.
@@ -133,14 +139,14 @@ def failures() -> Iterator[None]:
         raise SourceTimeout(NAME, "the database did not answer in time") from error
     except OSError as error:
         raise SourceUnavailable(NAME, "the database is unreachable; check database_url") from error
-    except asyncpg.CannotConnectNowError as error:
-        raise SourceUnavailable(NAME, "the database is starting or stopping") from error
-    except asyncpg.PostgresError as error:
-        # Only a refused connection comes bare; SQLAlchemy wraps what statements raise.
-        raise SourceRejected(
-            NAME, "the database refuses the connection; check database_url", vendor_code=error.sqlstate
-        ) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise SourceUnavailable(NAME, "the database closed the connection") from error
+        code = str(getattr(error.orig, "sqlstate", None) or "")
+        if code.startswith(_REFUSED):
+            raise SourceRejected(
+                NAME, "the database refuses the connection; check database_url", vendor_code=code
+            ) from error
+        if error.connection_invalidated or code.startswith(_BUSY):
+            raise SourceUnavailable(
+                NAME, "the database has closed or cannot take connections", vendor_code=code or None
+            ) from error
         raise
