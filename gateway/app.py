@@ -1,0 +1,106 @@
+"""The Starlette application: the request's way from the socket, readable top to bottom."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from gateway.endpoint import GraphQLEndpoint
+from gateway.files import content
+from gateway.graphiql import GraphiQLConfig
+from gateway.graphiql import routes as graphiql_routes
+from gateway.office import Office
+from gateway.settings import Settings
+from gateway.signin import SignInRefused
+from sources.ports.errors import SourceError
+from sources.transport.deadline import deadline
+
+
+def create_app(
+    settings: Settings,
+    database_url: str,
+    *,
+    graphiql: GraphiQLConfig | None = None,
+    graphiql_routes_before: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """The gateway over these settings. Raises SettingsError, OwnFieldError or PolicyError when they cannot work."""
+    office = Office(settings, database_url)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with office:
+            yield
+
+    async def file(request: Request) -> Response:
+        return await _file(office, request)
+
+    async def ready(request: Request) -> Response:
+        try:
+            await office.ledger.ping()
+        except SourceError as error:
+            return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def sdl(request: Request) -> Response:
+        try:
+            await office.signin.principal(request.headers)
+        except SignInRefused as refused:
+            return JSONResponse({"message": str(refused)}, refused.status)
+        return PlainTextResponse(office.schema.as_str() + "\n")
+
+    routes: list[BaseRoute] = [
+        Route("/graphql", GraphQLEndpoint(office), methods=["GET", "POST"]),
+        Route("/schema.graphql", sdl),
+        Route("/files/{token}", file),
+        Route("/health/live", _live),
+        Route("/health/ready", ready),
+    ]
+    if settings.door.graphiql:
+        page = [*graphiql_routes_before, *graphiql_routes(graphiql or GraphiQLConfig())]
+        routes += [Mount("/graphiql", routes=page), Route("/", _to_graphiql)]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.office = office
+    return app
+
+
+async def _live(request: Request) -> Response:
+    return JSONResponse({"status": "live"})
+
+
+async def _to_graphiql(request: Request) -> Response:
+    return RedirectResponse("/graphiql/")
+
+
+async def _file(office: Office, request: Request) -> Response:
+    try:
+        principal = await office.signin.principal(request.headers)
+    except SignInRefused as refused:
+        return JSONResponse({"message": str(refused)}, refused.status)
+    what = office.files.read(principal, request.path_params["token"])
+    if what is None:
+        return JSONResponse(
+            {"message": "this link has expired or is not yours; ask the graph for a new one"}, 404
+        )
+    try:
+        with deadline(office.settings.door.deadline):
+            sources = await office.sources_for(principal)
+            found = await content(what, principal, office.schema.policy, sources)
+    except SourceError as error:
+        return JSONResponse({"message": str(error), "code": error.code}, 503)
+    if found is None:
+        return JSONResponse({"message": "the file is not there any more"}, 404)
+    name = found.file_name.encode("ascii", "replace").decode().replace('"', "'")
+    return Response(
+        found.body,
+        media_type=found.media_type,
+        headers={
+            # Whatever the file is, a browser must store it and never run it in the portal's origin.
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox",
+            "Cache-Control": "private, no-store",
+        },
+    )

@@ -1,0 +1,122 @@
+"""/graphql over HTTP, by the GraphQL over HTTP specification: POST with JSON, GET for reading, one JSON answer."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from strawberry.types import ExecutionResult
+
+from gateway.errors import formatted
+from gateway.limits import MAX_BODY_BYTES
+from gateway.office import Office
+from gateway.signin import SignInRefused
+from sources.transport.deadline import deadline
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class Operation(msgspec.Struct, frozen=True, rename="camel"):
+    """The body of a request."""
+
+    query: str
+    operation_name: str | None = None
+    variables: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+
+
+class BadRequest(Exception):
+    """The request is not GraphQL over HTTP; the message says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+_operation = msgspec.json.Decoder(Operation)
+
+
+class GraphQLEndpoint:
+    """One request: who, what, run, answer."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    async def __call__(self, request: Request) -> Response:
+        """Never raises: what goes wrong is an answer."""
+        request_id = uuid.uuid4().hex
+        media_type = _answer_type(request.headers.get("accept", ""))
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                principal = await self._office.signin.principal(request.headers)
+                operation = await _read(request)
+            except SignInRefused as refused:
+                return _refusal(str(refused), refused.code, refused.status, media_type)
+            except BadRequest as refused:
+                return _refusal(str(refused), "BAD_USER_INPUT", refused.status, media_type)
+            with deadline(self._office.settings.door.deadline):
+                context = await self._office.context(principal)
+                result = await self._office.schema.execute(
+                    operation.query,
+                    variable_values=operation.variables,
+                    context_value=context,
+                    operation_name=operation.operation_name,
+                )
+            return self._answer(result, media_type, request_id)
+
+    def _answer(self, result: Any, media_type: str, request_id: str) -> Response:
+        assert isinstance(result, ExecutionResult)
+        body: dict[str, Any] = {}
+        if result.errors:
+            body["errors"] = formatted(result.errors, request_id)
+        # A document that never ran has no data, and by the newer media type no 200 either.
+        ran = result.data is not None or any(error.path for error in result.errors or ())
+        if ran:
+            body["data"] = result.data
+        status = 200 if ran or media_type != GRAPHQL_RESPONSE else 400
+        return Response(_encode(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
+
+
+def _answer_type(accept: str) -> str:
+    return GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
+
+
+def _refusal(message: str, code: str, status: int, media_type: str) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    body = _encode({"errors": [{"message": message, "extensions": {"code": code}}]})
+    return Response(body, status, headers, f"{media_type}; charset=utf-8")
+
+
+async def _read(request: Request) -> Operation:
+    if request.method == "GET":
+        return _from_query(request.query_params)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise BadRequest("send the operation as application/json", 415)
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise BadRequest(f"the request is larger than {MAX_BODY_BYTES >> 10} kB", 413)
+    try:
+        return _operation.decode(body)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the request does not fit: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest("the request is not valid JSON") from error
+
+
+def _from_query(params: Mapping[str, str]) -> Operation:
+    if "query" not in params:
+        raise BadRequest("give the operation as the parameter query")
+    try:
+        variables = (
+            msgspec.json.decode(params["variables"], type=dict[str, Any]) if "variables" in params else None
+        )
+    except msgspec.DecodeError as error:
+        raise BadRequest("variables is not a JSON object") from error
+    return Operation(params["query"], params.get("operationName"), variables)

@@ -1,0 +1,1 @@
+"""Running an operation under the schema's policy."""

@@ -1,0 +1,86 @@
+"""Everything that is open while the gateway runs: the ledger, the connected sources, the schema, the sign-in."""
+
+from contextlib import AsyncExitStack
+from datetime import date
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.execution.policy import PolicyExecutor
+from gateway.files import SignedLinks
+from gateway.limits import extensions
+from gateway.settings import FIELD_KINDS, Settings
+from gateway.signin import SignIn
+from permissions.principal import Principal
+from resolvers.context import Context
+from resolvers.schema import build_schema
+from sources.layers.matching import Matcher
+from sources.layers.scope import Backoffice, Reach, ScopedSources, Violations
+from sources.ledger.book import Ledger
+from sources.registry import Kind
+from sources.transport.wiring import Wiring
+
+
+class Office:
+    """An async context manager: open inside, closed after. Raises what a setting makes impossible."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self.settings = settings
+        self.signin = SignIn(settings.signin)
+        self.files = SignedLinks(settings.door)
+        self.schema = build_schema(
+            settings.own_fields, execution_context_class=PolicyExecutor, extensions=extensions()
+        )
+        self.violations = Violations()
+        self.ports: dict[Kind, Any] = {}
+        self._database_url = database_url
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self.ledger = await Ledger.open(self._database_url)
+            stack.push_async_callback(self.ledger.close)
+            await self.ledger.migrate()
+            for kind, source in self.settings.sources.items():
+                custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
+                port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom))
+                self.ports[kind] = port
+                stack.push_async_callback(port.close)
+            crm = self.ports[Kind.CRM]
+            rules = {source.row.vendor: source.matching for source in self.settings.sources.values()}
+            self.matcher = Matcher(crm, self.ledger.links, rules)
+            self.backoffice = Backoffice(
+                crm=crm,
+                matcher=self.matcher,
+                links=self.ledger.links,
+                erp=self.ports.get(Kind.ERP),
+                helpdesk=self.ports.get(Kind.HELPDESK),
+                documents=self.ports.get(Kind.DOCUMENTS),
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def context(self, principal: Principal) -> Context:
+        """What one request of this caller holds."""
+        sources, organisations = await self._view(principal)
+        return Context(principal, sources, self.schema.policy, organisations, self.files, date.today())
+
+    async def sources_for(self, principal: Principal) -> ScopedSources:
+        """The sources as this caller may see them."""
+        sources, _ = await self._view(principal)
+        return sources
+
+    async def _view(self, principal: Principal) -> tuple[ScopedSources, list[Any]]:
+        ids = list(dict.fromkeys([*principal.organisations, *filter(None, [principal.organisation])]))
+        known = [o for o in await self.ledger.organisations.organisations(ids) if o] if ids else []
+        own = next((o.accounts for o in known if o.id == principal.organisation), ())
+        reach = Reach(
+            accounts=None if principal.sees_all else frozenset(own),
+            unissued_invoices="invoices:drafts" in principal.scopes,
+            internal_notes="tickets:internal" in principal.scopes,
+        )
+        return ScopedSources(self.backoffice, reach, self.violations), known

@@ -1,0 +1,238 @@
+"""gateway.toml and the environment become frozen settings; nothing else reads the environment.
+
+Any value may be ``{ env = "NAME" }`` to come from the environment, which is where secrets belong.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from permissions.scopes import SCOPES
+from resolvers.own_fields import TYPES
+from sources.layers.matching import MatchingRules
+from sources.ports.common import Criterion, CustomField, Scalar
+from sources.registry import REGISTRY, Kind, Row, row
+
+FIELD_KINDS = {"Account": Kind.CRM, "Contact": Kind.CRM, "Invoice": Kind.ERP, "Ticket": Kind.HELPDESK}
+"""Which source an own field's property is read from."""
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message names it and says what to write."""
+
+
+class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[gateway]``: the server itself."""
+
+    deadline: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    """Seconds in which a request is answered with what has arrived."""
+    public_url: str = ""
+    """Where clients reach the gateway, for the links in answers; empty gives links without a host."""
+    file_link_key: str | None = None
+    """At least 32 characters, the same in all processes; None: made at start, for a single process."""
+    file_link_seconds: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 300
+    graphiql: bool = True
+
+
+class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[database]``: the gateway's own PostgreSQL."""
+
+    url: str | None = None
+    """None: the environment's DATABASE_URL; without that an embedded PostgreSQL in ``folder``."""
+    folder: str = ".gateway/postgres"
+
+
+class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[signin]``: whose tokens are believed, and which claims say who someone is."""
+
+    issuer: str
+    audience: str
+    discovery_url: str | None = None
+    """None: the issuer's own /.well-known/openid-configuration."""
+    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
+    organisations_claim: str = "organisations"
+    """The organisations that the caller may act for: a list, or one as text."""
+    roles_claim: str = "roles"
+    """The caller's roles: a list, or text with spaces between."""
+    role_names: dict[str, str] = {}
+    """The issuer's name of a role to ours, where they differ."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """``[sources.<kind>]``: one connected system."""
+
+    row: Row
+    settings: msgspec.Struct
+    matching: MatchingRules
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    door: Door
+    database: Database
+    signin: SignIn
+    sources: Mapping[Kind, Source]
+    own_fields: tuple[CustomField, ...] = ()
+
+
+class _OwnField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    name: str
+    property: str
+    scalar: str
+    description: str
+    scope: str | None = None
+    values: dict[str, str] = {}
+
+
+class _Matching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    criteria: tuple[Criterion, ...] | None = None
+    shared_domains: tuple[str, ...] | None = None
+    retry_unmatched_minutes: float | None = None
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Reads a gateway.toml. Raises SettingsError with what to mend."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror}); give --config or GATEWAY_CONFIG"
+        ) from error
+    try:
+        tables = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name}: {error}") from error
+    return read(tables, path.name, environment)
+
+
+def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in these tables. Raises SettingsError with what to mend."""
+    known = {"gateway", "database", "signin", "sources", "fields"}
+    for table in tables.keys() - known:
+        raise SettingsError(f"{name}: [{table}] is unknown; there are {', '.join(sorted(known))}")
+    database = _table(Database, tables.get("database", {}), "database", name, environment)
+    if database.url is None and environment.get("DATABASE_URL"):
+        database = msgspec.structs.replace(database, url=environment["DATABASE_URL"])
+    door = _table(Door, tables.get("gateway", {}), "gateway", name, environment)
+    if door.file_link_key is not None and len(door.file_link_key) < 32:
+        raise SettingsError(f"{name}: gateway.file_link_key: at least 32 characters")
+    if "signin" not in tables:
+        raise SettingsError(f"{name}: [signin] is missing; give issuer and audience")
+    sources = {
+        Kind(kind): _source(kind, table, name, environment)
+        for kind, table in _kinds(tables.get("sources", {}), name)
+    }
+    if Kind.CRM not in sources:
+        raise SettingsError(f"{name}: [sources.crm] is missing; accounts come from the CRM")
+    return Settings(
+        door=door,
+        database=database,
+        signin=_table(SignIn, tables["signin"], "signin", name, environment),
+        sources=sources,
+        own_fields=tuple(
+            _own_field(table, f"fields[{number}]", name, environment)
+            for number, table in enumerate(tables.get("fields", []))
+        ),
+    )
+
+
+def _kinds(tables: Any, name: str) -> list[tuple[str, Any]]:
+    if not isinstance(tables, dict):
+        raise SettingsError(f"{name}: sources: write [sources.crm] and the like")
+    kinds = {kind.value for kind in Kind}
+    for kind in tables.keys() - kinds:
+        raise SettingsError(f"{name}: sources.{kind}: unknown; there are {', '.join(sorted(kinds))}")
+    return list(tables.items())
+
+
+def _source(kind: str, table: Any, name: str, environment: Mapping[str, str]) -> Source:
+    place = f"sources.{kind}"
+    if not isinstance(table, dict) or "vendor" not in table:
+        raise SettingsError(f"{name}: {place}.vendor: name the vendor: {_vendors(Kind(kind))}")
+    rest = dict(table)
+    vendor = rest.pop("vendor")
+    matching = _table(_Matching, rest.pop("matching", {}), f"{place}.matching", name, environment)
+    try:
+        found = row(Kind(kind), vendor)
+    except KeyError:
+        raise SettingsError(
+            f"{name}: {place}.vendor: {vendor!r} is unknown; there are {_vendors(Kind(kind))}"
+        ) from None
+    default = MatchingRules(criteria=(Criterion.NUMBER,)) if Kind(kind) is Kind.DOCUMENTS else MatchingRules()
+    minutes = matching.retry_unmatched_minutes
+    return Source(
+        found,
+        _table(found.settings, rest, place, name, environment),
+        MatchingRules(
+            criteria=default.criteria if matching.criteria is None else matching.criteria,
+            shared_domains=default.shared_domains
+            | frozenset(d.lower() for d in matching.shared_domains or ()),
+            retry_unmatched=default.retry_unmatched if minutes is None else timedelta(minutes=minutes),
+        ),
+    )
+
+
+def _vendors(kind: Kind) -> str:
+    return ", ".join(candidate.vendor for candidate in REGISTRY if candidate.kind is kind)
+
+
+def _own_field(table: Any, place: str, name: str, environment: Mapping[str, str]) -> CustomField:
+    field = _table(_OwnField, table, place, name, environment)
+    if field.type not in TYPES:
+        raise SettingsError(f"{name}: {place}.type: one of {', '.join(sorted(TYPES))}")
+    if not re.fullmatch(r"[a-z][A-Za-z0-9]*", field.name):
+        raise SettingsError(f"{name}: {place}.name: a GraphQL name in camelCase, such as renewalDate")
+    try:
+        scalar = Scalar(field.scalar)
+    except ValueError:
+        known = ", ".join(scalar.value for scalar in Scalar)
+        raise SettingsError(f"{name}: {place}.scalar: one of {known}") from None
+    if (scalar is Scalar.ENUM) != bool(field.values):
+        raise SettingsError(
+            f'{name}: {place}.values: an Enum, and only an Enum, lists its values: {{ gold = "GOLD" }}'
+        )
+    for value in field.values.values():
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", value) or value == "UNKNOWN":
+            raise SettingsError(f"{name}: {place}.values: {value!r}: capital letters, and not UNKNOWN")
+    if field.scope is not None and field.scope not in SCOPES:
+        raise SettingsError(
+            f"{name}: {place}.scope: {field.scope!r} is unknown; there are {', '.join(sorted(SCOPES))}"
+        )
+    return CustomField(
+        field.type,
+        field.name,
+        field.property,
+        scalar,
+        field.description,
+        field.scope,
+        tuple(field.values.items()),
+    )
+
+
+def _table(type_: Any, table: Any, place: str, name: str, environment: Mapping[str, str]) -> Any:
+    try:
+        return msgspec.convert(_resolved(table, place, name, environment), type_)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$")
+        raise SettingsError(f"{name}: {place}{where.rstrip('`')}: {reason}") from error
+
+
+def _resolved(value: Any, place: str, name: str, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"env"}:
+            variable = value["env"]
+            if not environment.get(variable):
+                raise SettingsError(f"{name}: {place}: environment variable {variable} is not set")
+            return environment[variable]
+        return {key: _resolved(inner, f"{place}.{key}", name, environment) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(inner, f"{place}[{i}]", name, environment) for i, inner in enumerate(value)]
+    return value
