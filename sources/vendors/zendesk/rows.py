@@ -1,0 +1,245 @@
+"""Zendesk's JSON, as far as it is used, and what becomes of it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import msgspec
+
+from sources.ports.common import CustomerRecord, CustomField, Ref
+from sources.ports.custom import custom_value
+from sources.ports.helpdesk import (
+    ArticleRecord,
+    Attachment,
+    CommentRecord,
+    TicketPriority,
+    TicketRecord,
+    TicketStatus,
+)
+
+NAME = "zendesk"
+"""What this system is called in every Ref."""
+
+STATUS_WORDS = {
+    TicketStatus.NEW: "new",
+    TicketStatus.OPEN: "open",
+    TicketStatus.PENDING: "pending",
+    TicketStatus.ON_HOLD: "hold",
+    TicketStatus.SOLVED: "solved",
+    TicketStatus.CLOSED: "closed",
+}
+"""An account with statuses of its own still sends their category in ``status``, which is one of these."""
+
+PRIORITY_WORDS = {
+    TicketPriority.LOW: "low",
+    TicketPriority.NORMAL: "normal",
+    TicketPriority.HIGH: "high",
+    TicketPriority.URGENT: "urgent",
+}
+
+_STATUSES = {word: status for status, word in STATUS_WORDS.items()}
+_PRIORITIES = {word: priority for priority, word in PRIORITY_WORDS.items()}
+
+
+class FieldRow(msgspec.Struct, frozen=True):
+    id: int
+    value: Any = None
+
+
+class TicketRow(msgspec.Struct, frozen=True):
+    id: int
+    created_at: datetime
+    updated_at: datetime
+    organization_id: int | None = None
+    subject: str | None = None
+    status: str | None = None
+    priority: str | None = None
+    type: str | None = None
+    tags: list[str] | None = None
+    due_at: datetime | None = None
+    custom_fields: list[FieldRow] | None = None
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    has_more: bool = False
+    after_cursor: str | None = None
+
+
+class TicketsPage(msgspec.Struct, frozen=True):
+    tickets: list[TicketRow]
+
+
+class SearchPage(msgspec.Struct, frozen=True):
+    results: list[TicketRow]
+    next_page: str | None = None
+
+
+class ExportPage(msgspec.Struct, frozen=True):
+    results: list[TicketRow]
+    meta: Cursor
+
+
+class Count(msgspec.Struct, frozen=True):
+    count: int
+
+
+class OrganisationRow(msgspec.Struct, frozen=True):
+    id: int
+    name: str | None = None
+    external_id: str | None = None
+    domain_names: list[str] | None = None
+    organization_fields: dict[str, Any] | None = None
+
+
+class OrganisationsPage(msgspec.Struct, frozen=True):
+    organizations: list[OrganisationRow]
+    meta: Cursor = Cursor()
+
+
+class AttachmentRow(msgspec.Struct, frozen=True):
+    id: int
+    file_name: str
+    content_url: str
+    content_type: str | None = None
+    size: int | None = None
+    deleted: bool | None = None
+
+
+class CommentRow(msgspec.Struct, frozen=True):
+    id: int
+    created_at: datetime
+    author_id: int | None = None
+    body: str | None = None
+    plain_body: str | None = None
+    public: bool | None = None
+    attachments: list[AttachmentRow] | None = None
+
+
+class UserRow(msgspec.Struct, frozen=True):
+    id: int | None
+    name: str | None = None
+    role: str | None = None
+
+
+class CommentsPage(msgspec.Struct, frozen=True):
+    comments: list[CommentRow]
+    users: list[UserRow] = []
+    meta: Cursor = Cursor()
+
+
+class Me(msgspec.Struct, frozen=True):
+    user: UserRow
+
+
+class ArticleRow(msgspec.Struct, frozen=True):
+    id: int
+    title: str | None = None
+    snippet: str | None = None
+    html_url: str | None = None
+    locale: str | None = None
+    updated_at: datetime | None = None
+
+
+class ArticlesPage(msgspec.Struct, frozen=True):
+    results: list[ArticleRow]
+    count: int
+
+
+def ticket(row: TicketRow, fields: Sequence[CustomField]) -> TicketRecord:
+    values = {str(field.id): field.value for field in row.custom_fields or ()} if fields else {}
+    return TicketRecord(
+        ref=Ref(NAME, str(row.id)),
+        customer=Ref(NAME, str(row.organization_id)) if row.organization_id is not None else None,
+        number=str(row.id),
+        subject=row.subject,
+        status=_STATUSES.get(row.status or "", TicketStatus.UNKNOWN),
+        source_status=row.status,
+        priority=_PRIORITIES.get(row.priority, TicketPriority.UNKNOWN) if row.priority else None,
+        source_priority=row.priority,
+        type=row.type,
+        tags=tuple(row.tags or ()),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        due_at=row.due_at,
+        custom={field.property: custom_value(field, _single(values.get(field.property))) for field in fields},
+    )
+
+
+def comment(ticket_id: str, row: CommentRow, authors: Mapping[int, str | None]) -> CommentRecord:
+    return CommentRecord(
+        ref=Ref(NAME, f"{ticket_id}/{row.id}"),
+        ticket=Ref(NAME, ticket_id),
+        public=row.public is True,
+        author_name=authors.get(row.author_id) if row.author_id is not None else None,
+        body=row.plain_body if row.plain_body is not None else row.body,
+        created_at=row.created_at,
+        attachments=tuple(
+            Attachment(str(file.id), file.file_name, file.content_type, file.size)
+            for file in row.attachments or ()
+            if not file.deleted
+        ),
+    )
+
+
+def organisation(row: OrganisationRow, number_field: str | None) -> CustomerRecord:
+    number = (row.organization_fields or {}).get(number_field) if number_field else None
+    return CustomerRecord(
+        ref=Ref(NAME, str(row.id)),
+        name=row.name,
+        external_id=row.external_id or None,
+        number=str(number) if number not in (None, "") else None,
+        domains=tuple(domain.lower() for domain in row.domain_names or ()),
+    )
+
+
+def article(row: ArticleRow) -> ArticleRecord:
+    return ArticleRecord(
+        ref=Ref(NAME, str(row.id)),
+        title=row.title,
+        snippet=plain_text(row.snippet) if row.snippet is not None else None,
+        url=row.html_url,
+        locale=row.locale,
+        updated_at=row.updated_at,
+    )
+
+
+def plain_text(html: str) -> str:
+    """What a reader would see of a piece of HTML, on one line."""
+    reader = _Text()
+    reader.feed(html)
+    reader.close()
+    return " ".join("".join(reader.parts).split())
+
+
+class _Text(HTMLParser):
+    """Collects text; a tag that starts a line separates words, one inside a line (``<em>``) does not."""
+
+    _inline = frozenset({"a", "abbr", "b", "code", "em", "i", "mark", "span", "strong", "sub", "sup", "u"})
+    _unseen = frozenset({"script", "style"})
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self._unseen:
+            self._hidden += 1
+        if tag not in self._inline:
+            self.parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._unseen and self._hidden:
+            self._hidden -= 1
+        if tag not in self._inline:
+            self.parts.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.parts.append(data)
+
+
+def _single(value: Any) -> Any:
+    """A multi-select field sends a list of tags."""
+    return ", ".join(str(part) for part in value) if isinstance(value, list) else value
