@@ -1,0 +1,343 @@
+"""HubSpot's HTTP API as far as the CRM port needs it: batch reads, associations, search, and its error bodies."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from sources.ports.common import CustomField, Scalar
+from sources.ports.custom import custom_value
+from sources.ports.errors import (
+    InvalidRequest,
+    SourceBadResponse,
+    SourceError,
+    SourceRateLimited,
+    SourceRejected,
+    SourceUnavailable,
+)
+from sources.transport.http import Answer, HttpClient, retry_after
+
+SOURCE = "hubspot"
+
+SEARCH_CAP = 10_000
+"""Search pages no further than this many hits of one query."""
+
+_NOT_THERE = "OBJECT_NOT_FOUND"
+_DAILY_PAUSE = 3600.0
+"""HubSpot does not say when the day's allowance is renewed (midnight of the account's time zone): ask hourly."""
+
+_MOMENT = CustomField("", "", "", Scalar.DATETIME, "")
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct, frozen=True, rename="camel"):
+    """A CRM object. Property values are text or null, whatever their type; unknown property names are left out."""
+
+    id: str
+    properties: dict[str, str | None]
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    archived: bool = False
+
+    def text(self, name: str) -> str | None:
+        """The property, None where it is unset; HubSpot writes a cleared property as "" or as null."""
+        return self.properties.get(name) or None
+
+    def time(self, name: str) -> datetime | None:
+        """The property as a moment; HubSpot writes moments as ISO 8601 or as milliseconds since 1970."""
+        value: datetime | None = custom_value(_MOMENT, self.properties.get(name))
+        return value
+
+    @property
+    def merged_ids(self) -> tuple[str, ...]:
+        return tuple(old for old in (self.text("hs_merged_object_ids") or "").split(";") if old)
+
+
+class _Next(msgspec.Struct, frozen=True):
+    after: str
+
+
+class _Paging(msgspec.Struct, frozen=True):
+    next: _Next | None = None
+
+
+class _PartialError(msgspec.Struct, frozen=True):
+    category: str = ""
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    results: list[Row]
+    errors: list[_PartialError] = []
+
+
+class _From(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _To(msgspec.Struct, frozen=True, rename="camel"):
+    # Text in the description, a number in live answers.
+    to_object_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")] | int
+
+
+class _Association(msgspec.Struct, frozen=True):
+    source: _From = msgspec.field(name="from")
+    to: list[_To]
+    paging: _Paging | None = None
+
+
+class _Associations(msgspec.Struct, frozen=True):
+    results: list[_Association]
+    errors: list[_PartialError] = []
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page of search hits; ``total`` counts all matches, even those beyond SEARCH_CAP."""
+
+    total: int
+    results: list[Row]
+    paging: _Paging | None = None
+
+    @property
+    def next(self) -> str | None:
+        """The token of the next page."""
+        return self.paging.next.after if self.paging and self.paging.next else None
+
+
+class Portal(msgspec.Struct, frozen=True, rename="camel"):
+    """The account that a token belongs to."""
+
+    portal_id: int
+    account_type: str | None = None
+
+
+class Listing:
+    """The ids that one record is associated with, as far as they were read; ``after`` leads to the rest."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.after: str | None = None
+        self.error: SourceError | None = None
+
+
+class Api:
+    """HubSpot's calls, batched to its limits. ``version`` is "v3" or a date such as "2026-03"."""
+
+    def __init__(self, http: HttpClient, version: str, *, batch: int, associations_batch: int) -> None:
+        self._http = http
+        dated = version != "v3"
+        self._objects = f"/crm/objects/{version}" if dated else "/crm/v3/objects"
+        self._associations = f"/crm/associations/{version}" if dated else "/crm/v4/associations"
+        self._batch, self._associations_batch = batch, associations_batch
+        self._rows = msgspec.json.Decoder(_Batch)
+        self._links = msgspec.json.Decoder(_Associations)
+        self._found = msgspec.json.Decoder(Found)
+        self._portal = msgspec.json.Decoder(Portal)
+
+    async def read(
+        self, kind: str, ids: Sequence[str], properties: Sequence[str]
+    ) -> dict[str, Row | SourceError]:
+        """By the id that was asked for, also where a merged-away id answers with its survivor; what does not exist
+        or is archived is left out. A failed chunk gives its error to each of its ids."""
+        chunks = _chunks(list(dict.fromkeys(ids)), self._batch)
+        answers = await asyncio.gather(
+            *(self._read_chunk(kind, chunk, properties) for chunk in chunks), return_exceptions=True
+        )
+        found: dict[str, Row | SourceError] = {}
+        for chunk, answer in zip(chunks, answers, strict=True):
+            if isinstance(answer, SourceError):
+                found.update(dict.fromkeys(chunk, answer))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                asked = set(chunk)
+                for row in answer:
+                    if not row.archived:
+                        found.update({name: row for name in (*row.merged_ids, row.id) if name in asked})
+        return found
+
+    async def turn(self, source: str, target: str, listings: dict[str, Listing]) -> None:
+        """Reads the next page of each listing, the first where nothing was read yet. Errors end up in the listing."""
+        inputs = [
+            {"id": owner, "after": listing.after} if listing.after else {"id": owner}
+            for owner, listing in listings.items()
+        ]
+        chunks = _chunks(inputs, self._associations_batch)
+        path = f"{self._associations}/{source}/{target}/batch/read"
+        answers = await asyncio.gather(
+            *(self._associated(path, chunk) for chunk in chunks), return_exceptions=True
+        )
+        for chunk, answer in zip(chunks, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, SourceError):
+                raise answer
+            for item in chunk:
+                listings[item["id"]].after = None
+                if isinstance(answer, SourceError):
+                    listings[item["id"]].error = answer
+            if not isinstance(answer, BaseException):
+                for row in answer:
+                    listing = listings.get(row.source.id)
+                    if listing is not None:
+                        listing.ids += [str(other.to_object_id) for other in row.to]
+                        listing.after = row.paging.next.after if row.paging and row.paging.next else None
+
+    async def search(
+        self,
+        kind: str,
+        *,
+        filters: Sequence[dict[str, Any]],
+        text: str | None,
+        sort: str,
+        descending: bool,
+        properties: Sequence[str],
+        limit: int,
+        after: str,
+    ) -> Found:
+        """One page. ``after`` is an offset in digits; only one sort is allowed, and what ties has no order."""
+        body: dict[str, Any] = {
+            "filterGroups": [{"filters": list(filters)}] if filters else [],
+            # The description types a sort as text, HubSpot's own guide and live accounts take this object.
+            "sorts": [{"propertyName": sort, "direction": "DESCENDING" if descending else "ASCENDING"}],
+            "properties": list(properties),
+            "limit": limit,
+            "after": after,
+        }
+        if text:
+            body["query"] = text
+        answer = await self._http.call("POST", f"{self._objects}/{kind}/search", json=body)
+        return self._http.decode(answer, self._found)
+
+    async def portal(self) -> Portal:
+        """Who the credentials are."""
+        answer = await self._http.call("GET", "/account-info/v3/details")
+        return self._http.decode(answer, self._portal)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _read_chunk(self, kind: str, ids: Sequence[str], properties: Sequence[str]) -> list[Row]:
+        answer = await self._http.call(
+            "POST",
+            f"{self._objects}/{kind}/batch/read",
+            json={
+                "inputs": [{"id": one} for one in ids],
+                "properties": list(properties),
+                "propertiesWithHistory": [],
+            },
+            expect=(200, 207),
+        )
+        batch = self._http.decode(answer, self._rows)
+        _require_only_missing(batch.errors)
+        return batch.results
+
+    async def _associated(self, path: str, inputs: Sequence[dict[str, str]]) -> list[_Association]:
+        answer = await self._http.call("POST", path, json={"inputs": list(inputs)}, expect=(200, 207))
+        links = self._http.decode(answer, self._links)
+        _require_only_missing(links.errors)
+        return links.results
+
+
+class _Error(msgspec.Struct, frozen=True, rename="camel"):
+    """Loosely typed: gateways in front of HubSpot, old endpoints and new ones spell errors differently."""
+
+    correlation_id: Any = None
+    category: Any = None
+    sub_category: Any = None
+    error_type: Any = None
+    policy_name: Any = None
+    context: Any = None
+    errors: Any = None
+
+
+def explain(answer: Answer) -> SourceError | None:
+    """HubSpot's error bodies as ours; None where the body is not HubSpot's. Its messages may quote values and are
+    never passed on."""
+    try:
+        body = msgspec.json.decode(answer.body, type=_Error)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    details = [detail for detail in body.errors or [] if isinstance(detail, dict)]
+    code = next(
+        (
+            word
+            for word in (
+                body.policy_name,
+                body.sub_category,
+                *(d.get("code") for d in details),
+                body.category,
+            )
+            if isinstance(word, str) and word
+        ),
+        None,
+    )
+    said: dict[str, Any] = {"vendor_code": code}
+    if isinstance(body.correlation_id, str):
+        said["request_id"] = body.correlation_id
+    named = f" ({code})" if code else ""
+    status = answer.status
+    if status == 429 or body.category in ("RATE_LIMIT", "RATE_LIMITS") or body.error_type == "RATE_LIMIT":
+        return SourceRateLimited(SOURCE, f"rate limited{named}", retry_after=_pause(answer, body), **said)
+    if status == 403:
+        scopes = _scopes(body.context, *(detail.get("context") for detail in details))
+        mend = f"grant the app {', '.join(scopes)}" if scopes else "check the scopes of the app"
+        return SourceRejected(SOURCE, f"not permitted{named}; {mend}", **said)
+    if status == 401:
+        return SourceRejected(
+            SOURCE, f"the access token was refused{named}; check the source's token", **said
+        )
+    if status == 404:
+        return SourceRejected(SOURCE, "no such path; check the source's base_url and api", **said)
+    if status >= 500 or status in (408, 423, 477):
+        # 423: the record is locked for a moment; 477: the account is being moved to another data centre.
+        return SourceUnavailable(
+            SOURCE, f"failing (HTTP {status}){named}", retry_after=retry_after(answer), **said
+        )
+    if 400 <= status < 500:
+        return InvalidRequest(SOURCE, f"the request was refused (HTTP {status}){named}", **said)
+    return None
+
+
+def refused_refresh(answer: Mapping[str, Any]) -> bool:
+    """HubSpot's token endpoint has a form of its own beside OAuth's ``error``: the word stands in ``status``."""
+    return answer.get("status") == "BAD_REFRESH_TOKEN"
+
+
+def _pause(answer: Answer, body: _Error) -> float | None:
+    told = retry_after(answer)
+    if told is not None:
+        return told
+    if body.policy_name == "DAILY":
+        return _DAILY_PAUSE
+    if body.policy_name == "SECONDLY":
+        return 1.0
+    window = answer.headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
+    return int(window) / 1000 if window.isascii() and window.isdigit() else None
+
+
+def _scopes(*contexts: Any) -> list[str]:
+    """Names of scopes are settings, not data: they may be shown."""
+    found: list[str] = []
+    for context in contexts:
+        if isinstance(context, dict):
+            for key in ("missingScopes", "requiredGranularScopes", "requiredScopes"):
+                listed = context.get(key)
+                if isinstance(listed, list):
+                    found += [scope for scope in listed if isinstance(scope, str)]
+    return list(dict.fromkeys(found))
+
+
+def _require_only_missing(errors: Sequence[_PartialError]) -> None:
+    """A partial answer may lack records that do not exist (or have no associations); any other gap is a fault."""
+    for error in errors:
+        if error.category != _NOT_THERE:
+            raise SourceBadResponse(
+                SOURCE, "part of a batch could not be read", vendor_code=error.category or None
+            )
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """As few as the size allows, of about equal length."""
+    count = -(-len(items) // size)
+    return [items[len(items) * i // count : len(items) * (i + 1) // count] for i in range(count)]
