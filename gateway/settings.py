@@ -100,6 +100,11 @@ class _Matching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads a gateway.toml. Raises SettingsError with what to mend."""
+    return read(load_tables(path), path.name, environment)
+
+
+def load_tables(path: Path) -> dict[str, Any]:
+    """The file as it stands, nothing checked but its syntax. Raises SettingsError."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -107,10 +112,9 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
             f"{path}: cannot be read ({error.strerror}); give --config or GATEWAY_CONFIG"
         ) from error
     try:
-        tables = tomllib.loads(text.decode())
+        return tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
-    return read(tables, path.name, environment)
 
 
 def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -127,7 +131,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
     if "signin" not in tables:
         raise SettingsError(f"{name}: [signin] is missing; give issuer and audience")
     sources = {
-        Kind(kind): _source(kind, table, name, environment)
+        Kind(kind): read_source(kind, table, name, environment)
         for kind, table in _kinds(tables.get("sources", {}), name)
     }
     if Kind.CRM not in sources:
@@ -153,7 +157,8 @@ def _kinds(tables: Any, name: str) -> list[tuple[str, Any]]:
     return list(tables.items())
 
 
-def _source(kind: str, table: Any, name: str, environment: Mapping[str, str]) -> Source:
+def read_source(kind: str, table: Any, name: str, environment: Mapping[str, str]) -> Source:
+    """One ``[sources.<kind>]``. Raises SettingsError with what to mend."""
     place = f"sources.{kind}"
     if not isinstance(table, dict) or "vendor" not in table:
         raise SettingsError(f"{name}: {place}.vendor: name the vendor: {_vendors(Kind(kind))}")

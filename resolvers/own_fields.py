@@ -130,8 +130,8 @@ def _field(field: CustomField, annotation: Any, resolver: Any = None, **options:
 def _enum(field: CustomField) -> type[Enum]:
     names = list(dict.fromkeys(name for _, name in field.values))
     name = f"{field.type}{field.name[:1].upper()}{field.name[1:]}"
-    made: Any = Enum(name, [(value, value) for value in [*names, UNKNOWN]])  # type: ignore[misc]
-    made = strawberry.enum(made, description=f"Values of {field.type}.{field.name}.")
+    plain = Enum(name, [(value, value) for value in [*names, UNKNOWN]])  # type: ignore[misc]
+    made: Any = strawberry.enum(plain, description=f"Values of {field.type}.{field.name}.")
     for value in made.__strawberry_definition__.values:
         value.description = (
             "The CRM or other owner holds a value that is not declared."

@@ -1,0 +1,82 @@
+"""``gateway check``: per source one line, whether it is configured, reachable and allowed, and the setting to mend."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.settings import Settings, SettingsError, load_tables, read_source
+from gateway.signin import IssuerKeys, SignInRefused
+from sources.ledger.book import Ledger
+from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable
+from sources.ports.tokens import TokenStore
+from sources.registry import Kind
+from sources.transport.deadline import deadline
+from sources.transport.wiring import Wiring
+
+PROBE_SECONDS = 10
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line."""
+
+    subject: str
+    ok: bool | None
+    """None: not configured, which is allowed."""
+    detail: str
+
+
+async def check_sources(path: Path, tokens: TokenStore, environment: Mapping[str, str]) -> list[Finding]:
+    """Every kind of source on its own: one that is wrong does not hide the others. Raises SettingsError when the file
+    cannot be read at all."""
+    tables = load_tables(path).get("sources", {})
+    return [await _check(kind, tables.get(kind.value), path.name, tokens, environment) for kind in Kind]
+
+
+async def check_ledger(ledger: Ledger) -> Finding:
+    """The gateway's own database."""
+    try:
+        await ledger.ping()
+    except SourceError as error:
+        return Finding("database", False, f"{error}; see database.url or DATABASE_URL")
+    return Finding("database", True, "reachable")
+
+
+async def check_issuer(settings: Settings) -> Finding:
+    """The issuer's keys."""
+    try:
+        keys = await IssuerKeys(settings.signin).for_key(None)
+    except SignInRefused:
+        return Finding(
+            "signin", False, f"{settings.signin.issuer}: no keys; see signin.issuer or signin.discovery_url"
+        )
+    return Finding("signin", True, f"{settings.signin.issuer}: {len(keys.keys)} key(s)")
+
+
+async def _check(
+    kind: Kind, table: Any, name: str, tokens: TokenStore, environment: Mapping[str, str]
+) -> Finding:
+    place = f"sources.{kind.value}"
+    if table is None:
+        missing = f"not configured; add [{place}] to {name}"
+        return Finding(kind.value, False if kind is Kind.CRM else None, missing)
+    try:
+        source = read_source(kind.value, table, name, environment)
+    except SettingsError as error:
+        return Finding(kind.value, False, f"not configured: {error}")
+    port = source.row.connect(source.settings, Wiring(tokens))
+    try:
+        with deadline(PROBE_SECONDS):
+            probe = await port.probe()
+    except SourceRejected as error:
+        return Finding(kind.value, False, f"reachable, not allowed: {error}; see {place} in {name}")
+    except SourceUnavailable as error:
+        return Finding(kind.value, False, f"not reachable: {error}; see the addresses in {place} in {name}")
+    except SourceError as error:
+        return Finding(kind.value, False, f"reachable, but {error}; see {place} in {name}")
+    finally:
+        await port.close()
+    if not probe.allowed:
+        return Finding(kind.value, False, f"reachable, not allowed: {probe.detail}; see {place} in {name}")
+    return Finding(kind.value, True, f"{source.row.vendor}: configured, reachable, allowed: {probe.detail}")

@@ -1,0 +1,342 @@
+"""The commands: ``gateway demo | serve | check | schema | links | organisations``."""
+
+import asyncio
+import difflib
+import os
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.table import Table
+
+from gateway.app import create_app
+from gateway.check import Finding, check_issuer, check_ledger, check_sources
+from gateway.matching import match_all
+from gateway.office import Office
+from gateway.settings import Settings, SettingsError, load
+from gateway.telemetry import configure
+from permissions.policy import PolicyError
+from resolvers.own_fields import OwnFieldError
+from resolvers.schema import build_schema
+from sources.ledger.book import Ledger
+from sources.ledger.embedded import EmbeddedPostgres
+from sources.ports.common import Ref
+from sources.ports.errors import SourceError
+from sources.ports.links import LinkState, LinkTaken
+from sources.ports.members import AccountTaken, OrganisationRecord
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+links_app = typer.Typer(
+    no_args_is_help=True, help="How accounts were matched across systems, and deciding where rules cannot."
+)
+organisations_app = typer.Typer(
+    no_args_is_help=True, help="The portal's customers and the accounts that each may see."
+)
+app.add_typer(links_app, name="links")
+app.add_typer(organisations_app, name="organisations")
+
+Config = Annotated[Path, typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", help="The settings file.")]
+AccountArgument = Annotated[str, typer.Argument(help="The account in the CRM: hubspot:901")]
+
+TOML = Path("gateway.toml")
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Where the gateway listens, on loopback.")] = 8000,
+    scale: Annotated[
+        float, typer.Option(help="Size of the invented company; 1 is 200 accounts.", min=0.05)
+    ] = 1.0,
+    folder: Annotated[Path, typer.Option(help="Where the embedded PostgreSQL keeps its data.")] = Path(
+        ".demo"
+    ),
+) -> None:
+    """The gateway over sandboxes of the vendors and an embedded PostgreSQL; needs no settings."""
+    from gateway.demo import run
+
+    _refuse_taken(port)
+    run(port, scale, folder)
+
+
+@app.command()
+def serve(
+    config: Config = TOML,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+) -> None:
+    """The gateway over the systems that gateway.toml names."""
+    configure()
+    settings = _settings(config)
+    with _database(settings) as url:
+        try:
+            application = create_app(settings, url)
+        except (OwnFieldError, PolicyError) as error:
+            _stop(f"{config.name}: {error}")
+        uvicorn.run(
+            application, host=host, port=port, access_log=False, log_level="info", proxy_headers=False
+        )
+
+
+@app.command()
+def check(config: Config = TOML) -> None:
+    """Per source one line: configured, reachable, allowed; and the setting to mend. Exits 1 when anything is wrong."""
+    configure()
+    findings = asyncio.run(_check(config))
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        mark = {True: "[green]ok  [/green]", False: "[red]FAIL[/red]", None: "--  "}[finding.ok]
+        console.print(f"{mark} {finding.subject:10} ", end="")
+        console.print(finding.detail, markup=False)
+    raise typer.Exit(1 if any(finding.ok is False for finding in findings) else 0)
+
+
+@app.command()
+def schema(
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare with schema.graphql instead of printing.")
+    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write schema.graphql.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Print it with the own fields of this settings file."),
+    ] = None,
+) -> None:
+    """The graph's SDL, printed from the code."""
+    text = build_schema(load(config).own_fields if config else ()).as_str() + "\n"
+    committed = Path("schema.graphql")
+    if write:
+        committed.write_text(text)
+    elif check:
+        difference = list(
+            difflib.unified_diff(
+                committed.read_text().splitlines(True) if committed.exists() else [],
+                text.splitlines(True),
+                "schema.graphql",
+                "the code",
+            )
+        )
+        sys.stdout.writelines(difference)
+        if difference:
+            _stop("schema.graphql is not what the code gives; run `make schema`")
+    else:
+        sys.stdout.write(text)
+
+
+@links_app.command("list")
+def links_list(
+    config: Config = TOML,
+    state: Annotated[
+        list[LinkState] | None, typer.Option(help="Only these; ambiguous ones unless said.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Only this system.")] = None,
+) -> None:
+    """The links in these states, with their candidates."""
+
+    async def show(office: Office) -> None:
+        table = Table("account", "system", "state", "evidence", "counterpart or candidates")
+        after = None
+        while page := await office.ledger.links.listed(state or [LinkState.AMBIGUOUS], source, after):
+            for link in page:
+                ids = [link.counterpart] if link.counterpart else list(link.candidates)
+                table.add_row(
+                    str(link.account),
+                    link.source,
+                    link.state.value,
+                    link.evidence or "",
+                    " ".join(map(str, ids)),
+                )
+            after = page[-1]
+        Console().print(table if table.row_count else "none")
+
+    _in_office(config, show)
+
+
+@links_app.command("match")
+def links_match(config: Config = TOML) -> None:
+    """Applies the rules to every account that has no link yet."""
+
+    async def match(office: Office) -> None:
+        for system, states in (await match_all(office.backoffice)).items():
+            print(f"{system}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+
+    _in_office(config, match)
+
+
+@links_app.command("confirm")
+def links_confirm(
+    account: AccountArgument,
+    counterpart: Annotated[str, typer.Argument(help="Its record in the other system: xero:3f2a...")],
+    by: Annotated[str, typer.Option(help="Who decides; kept with the link.")],
+    config: Config = TOML,
+) -> None:
+    """Staff's word that these two are the same customer."""
+
+    async def confirm(office: Office) -> None:
+        try:
+            await office.ledger.links.confirm(_ref(account), _ref(counterpart), by)
+        except LinkTaken:
+            _stop(f"{counterpart} is another account's; `gateway links forget` that link first")
+        print(f"{account} is {counterpart}")
+
+    _in_office(config, confirm)
+
+
+@links_app.command("none")
+def links_none(
+    account: AccountArgument,
+    source: Annotated[str, typer.Argument(help="The other system.")],
+    by: Annotated[str, typer.Option(help="Who decides; kept with the link.")],
+    config: Config = TOML,
+) -> None:
+    """Staff's word that the account has no counterpart there: its lists are empty, not unknown."""
+
+    async def declare(office: Office) -> None:
+        await office.ledger.links.declare_absent(_ref(account), source, by)
+        print(f"{account} has no counterpart in {source}")
+
+    _in_office(config, declare)
+
+
+@links_app.command("forget")
+def links_forget(
+    account: AccountArgument,
+    source: Annotated[str, typer.Argument(help="The other system.")],
+    config: Config = TOML,
+) -> None:
+    """Drops a decision, so that the rules are applied afresh."""
+
+    async def forget(office: Office) -> None:
+        await office.ledger.links.forget(_ref(account), source)
+        print(f"{account}: forgotten in {source}")
+
+    _in_office(config, forget)
+
+
+@organisations_app.command("set")
+def organisations_set(
+    organisation: Annotated[str, typer.Argument(help="Its id, as the issuer's tokens name it.")],
+    name: Annotated[str, typer.Argument(help="What it is called in the portal.")],
+    accounts: Annotated[list[str], typer.Argument(help="Its accounts in the CRM: hubspot:901")],
+    config: Config = TOML,
+) -> None:
+    """Creates an organisation or replaces its name and accounts."""
+
+    async def save(office: Office) -> None:
+        try:
+            await office.ledger.organisations.save(
+                OrganisationRecord(organisation, name, tuple(_ref(account) for account in accounts))
+            )
+        except AccountTaken:
+            _stop("one of these accounts belongs to another organisation; see `gateway organisations list`")
+        print(f"{organisation}: {', '.join(accounts)}")
+
+    _in_office(config, save)
+
+
+@organisations_app.command("list")
+def organisations_list(config: Config = TOML) -> None:
+    """All organisations and their accounts."""
+
+    async def show(office: Office) -> None:
+        table = Table("organisation", "name", "accounts")
+        after = None
+        while page := await office.ledger.organisations.listed(after):
+            for organisation in page:
+                table.add_row(organisation.id, organisation.name, " ".join(map(str, organisation.accounts)))
+            after = page[-1].id
+        Console().print(table if table.row_count else "none")
+
+    _in_office(config, show)
+
+
+async def _check(config: Path) -> list[Finding]:
+    findings = []
+    try:
+        settings: Settings | None = load(config)
+    except SettingsError as error:
+        settings = None
+        findings.append(Finding("settings", False, str(error)))
+    with _database(settings) as url:
+        ledger = await Ledger.open(url)
+        try:
+            findings.append(await check_ledger(ledger))
+            if findings[-1].ok:
+                await ledger.migrate()
+            if settings:
+                findings.append(await check_issuer(settings))
+            with suppress(SettingsError):  # a file that cannot be read was said above
+                findings += await check_sources(config, ledger.tokens, os.environ)
+        finally:
+            await ledger.close()
+    return findings
+
+
+def _in_office(config: Path, work: object) -> None:
+    configure()
+    settings = _settings(config)
+
+    async def inside(url: str) -> None:
+        async with Office(settings, url) as office:
+            await work(office)  # type: ignore[operator]
+
+    with _database(settings) as url:
+        try:
+            asyncio.run(inside(url))
+        except (SourceError, OwnFieldError, PolicyError) as error:
+            _stop(str(error))
+
+
+class _database:  # noqa: N801
+    """The ledger's address: the one that is set, or an embedded PostgreSQL while inside."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self._url = settings.database.url if settings else os.environ.get("DATABASE_URL")
+        self._folder = Path(settings.database.folder if settings else ".gateway/postgres")
+        self._embedded: EmbeddedPostgres | None = None
+
+    def __enter__(self) -> str:
+        if self._url:
+            return self._url
+        self._embedded = EmbeddedPostgres()
+        try:
+            return self._embedded.start(self._folder)
+        except RuntimeError as error:
+            _stop(f"{error}; or set DATABASE_URL to a PostgreSQL server")
+
+    def __exit__(self, *error: object) -> None:
+        if self._embedded:
+            self._embedded.stop()
+
+
+def _settings(config: Path) -> Settings:
+    try:
+        return load(config)
+    except SettingsError as error:
+        _stop(str(error))
+
+
+def _ref(text: str) -> Ref:
+    source, _, id = text.partition(":")
+    if not source or not id:
+        _stop(f"{text}: write it as system:id, such as hubspot:901")
+    return Ref(source, id)
+
+
+def _refuse_taken(port: int) -> None:
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            _stop(f"port {port} is in use; choose another: make demo ARGS='--port {port + 1}'")
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

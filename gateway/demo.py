@@ -1,0 +1,317 @@
+"""The same gateway over sandboxes of the vendors, an embedded PostgreSQL and an issuer with personas."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import uvicorn
+from rich.console import Console
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.app import create_app
+from gateway.demo_issuer import AUDIENCE, DemoIssuer, DemoPersona
+from gateway.graphiql import GraphiQLConfig, Persona, SampleQuery
+from gateway.matching import match_all
+from gateway.settings import Database, Door, Settings, SignIn, Source
+from gateway.telemetry import configure
+from resolvers.vocabulary import node_id
+from sources.layers.matching import MatchingRules
+from sources.ledger.book import Ledger
+from sources.ledger.embedded import EmbeddedPostgres
+from sources.ports.common import Criterion, CustomField, Ref, Scalar
+from sources.ports.members import OrganisationRecord
+from sources.registry import REGISTRY, Kind
+from sources.sandbox.server import Sandbox, serve
+from sources.sandbox.world import World
+
+OWN_FIELDS = (
+    CustomField(
+        type="Account",
+        name="renewalDate",
+        property="renewal_date",
+        scalar=Scalar.DATE,
+        description="When the customer's contract is up for renewal.",
+        scope="accounts:read",
+    ),
+    CustomField(
+        type="Account",
+        name="tier",
+        property="customer_tier",
+        scalar=Scalar.ENUM,
+        description="The service level that the customer has bought.",
+        values=(("gold", "GOLD"), ("silver", "SILVER"), ("bronze", "BRONZE")),
+    ),
+)
+"""The two fields that the demo's firm declares of its own."""
+
+
+class Backoffices(msgspec.Struct, frozen=True):
+    """Where the sandboxes and the issuer listen, by vendor and as ``issuer``."""
+
+    urls: Mapping[str, str]
+    accounts: tuple[tuple[str, str], ...]
+    """HubSpot id and name of the two customers."""
+
+
+def personas_of(world: World) -> list[DemoPersona]:
+    """Four roles at two customers, and two of the firm's own people."""
+    people = []
+    for account, organisation in zip(world.accounts[:2], ORGANISATIONS, strict=True):
+        for role in ("owner", "finance", "standard", "read-only"):
+            people.append(
+                DemoPersona(
+                    id=f"{role}-{organisation}",
+                    name=f"{role.capitalize()} of {account.crm_name}",
+                    email=f"{role}@{account.domain}",
+                    role=role,
+                    organisation=organisation,
+                    label=f"{role.capitalize()} at {account.crm_name}",
+                )
+            )
+    people.append(
+        DemoPersona(
+            "support", "Sam Support", "support@firm.example", "support", None, "Support agent (staff)"
+        )
+    )
+    people.append(
+        DemoPersona("admin", "Ada Admin", "admin@firm.example", "admin", None, "Administrator (staff)")
+    )
+    return people
+
+
+ORGANISATIONS = ("harbour", "moeller")
+"""The ids of the two customers' organisations."""
+
+
+@asynccontextmanager
+async def sandboxes(world: World, issuer: DemoIssuer) -> AsyncIterator[dict[str, str]]:
+    """All of them on free ports of loopback; gives their addresses."""
+    async with AsyncExitStack() as stack:
+        urls = {}
+        for row in REGISTRY:
+            running = await stack.enter_async_context(serve(row.sandbox.sandbox(world)))
+            urls[row.vendor] = running.url
+        running = await stack.enter_async_context(serve(Sandbox("issuer", [*issuer.app.routes])))
+        urls["issuer"] = issuer.url = running.url
+        yield urls
+
+
+def settings_for(urls: Mapping[str, str], **door: Any) -> Settings:
+    """The gateway's settings over running sandboxes."""
+    by_number = MatchingRules(criteria=(Criterion.NUMBER,))
+    return Settings(
+        door=Door(**door),
+        database=Database(),
+        signin=SignIn(issuer=urls["issuer"], audience=AUDIENCE),
+        sources={
+            row.kind: Source(
+                row,
+                row.sandbox.settings_for(urls[row.vendor]),
+                by_number if row.kind is Kind.DOCUMENTS else MatchingRules(),
+            )
+            for row in REGISTRY
+        },
+        own_fields=OWN_FIELDS,
+    )
+
+
+async def save_organisations(ledger: Ledger, accounts: tuple[tuple[str, str], ...]) -> None:
+    """The two customers of the demo as organisations."""
+    for id, (hubspot_id, name) in zip(ORGANISATIONS, accounts, strict=True):
+        await ledger.organisations.save(OrganisationRecord(id, name, (Ref("hubspot", hubspot_id),)))
+
+
+def run(port: int, scale: float, folder: Path) -> None:
+    """Starts everything and serves until interrupted."""
+    console = Console(stderr=True, highlight=False)
+    configure()
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_run_sandboxes, args=(theirs, scale), daemon=True)
+    child.start()
+    postgres = EmbeddedPostgres()
+    try:
+        with console.status("Starting the embedded PostgreSQL ..."):
+            database_url = postgres.start(folder / "postgres")
+        with console.status(f"Seeding the sandboxes of HubSpot, Xero, Zendesk and S3 (scale {scale:g}) ..."):
+            backoffices = _received(ours, child)
+        asyncio.run(_serve(port, backoffices, database_url, console))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        child.terminate()
+        child.join(5)
+        postgres.stop()
+
+
+async def _serve(port: int, backoffices: Backoffices, database_url: str, console: Console) -> None:
+    url = f"http://127.0.0.1:{port}"
+    settings = settings_for(backoffices.urls, public_url=url)
+    issuer = backoffices.urls["issuer"]
+
+    async def token(request: Request) -> Response:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{issuer}/token", data=await request.body()) as answer,
+        ):
+            return Response(await answer.read(), answer.status, media_type="application/json")
+
+    account = node_id("Account", Ref("hubspot", backoffices.accounts[0][0]))
+    personas = personas_for_page(backoffices)
+    page = GraphiQLConfig(
+        title="Back-office gateway, demo", personas=personas, queries=sample_queries(account)
+    )
+    app = create_app(
+        settings,
+        database_url,
+        graphiql=page,
+        graphiql_routes_before=[Route("/token", token, methods=["POST"])],
+    )
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning", access_log=False))
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.05)
+    if serving.done():
+        await serving
+        return
+    office = app.state.office
+    await save_organisations(office.ledger, backoffices.accounts)
+    with console.status("Matching accounts across the systems ..."):
+        tally = await match_all(office.backoffice)
+    _welcome(url, personas, account, tally)
+    await serving
+
+
+def personas_for_page(backoffices: Backoffices) -> tuple[Persona, ...]:
+    """The personas as the page shows them."""
+    names = dict(zip(ORGANISATIONS, (name for _, name in backoffices.accounts), strict=True))
+    customers = [
+        Persona(
+            f"{role}-{id}",
+            f"{role.capitalize()} at {name}",
+            "Sees this customer's records as the role allows.",
+        )
+        for id, name in names.items()
+        for role in ("owner", "finance", "standard", "read-only")
+    ]
+    return (
+        *customers,
+        Persona("support", "Support agent (staff)", "Sees all customers, and internal notes on tickets."),
+        Persona("admin", "Administrator (staff)", "Sees everything."),
+    )
+
+
+PORTAL_HOME = """query PortalHome($id: ID!) {
+  account(id: $id) {
+    name number tier renewalDate
+    address { city country }
+    balances { outstanding { amount currency } overdue { amount currency } overdueInvoices }
+    openTicketCount
+    contacts(first: 5) { nodes { firstName lastName email phone jobTitle } }
+    invoices(first: 20) {
+      nodes { number status overdue issueDate dueDate total { amount currency } amountDue { amount currency } }
+      pageInfo { hasNextPage endCursor }
+    }
+    tickets(first: 10) { nodes { number subject status priority createdAt } }
+    documents(first: 10) { nodes { title kind tags updatedAt content { url expiresAt } } }
+  }
+}
+"""
+
+DASHBOARD = """# For staff: sign in as the support agent or the administrator.
+query Dashboard($after: String) {
+  accounts(first: 50, after: $after, orderBy: {field: NAME}) {
+    nodes {
+      name number tier
+      invoices(first: 20) { nodes { number status dueDate total { amount currency } } }
+      tickets(first: 10) { nodes { number subject status priority } }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
+VIEWER = """query Viewer {
+  viewer { name roles scopes organisation { id name } account { id name } }
+}
+"""
+
+ARTICLES = """query Help($text: String!) {
+  searchArticles(text: $text, first: 5) { nodes { title snippet url } }
+}
+"""
+
+
+def sample_queries(account: str) -> tuple[SampleQuery, ...]:
+    """What opens in GraphiQL."""
+    return (
+        SampleQuery("Portal home", PORTAL_HOME, msgspec.json.encode({"id": account}).decode()),
+        SampleQuery("Dashboard", DASHBOARD, "{}"),
+        SampleQuery("Viewer", VIEWER, "{}"),
+        SampleQuery("Help articles", ARTICLES, '{"text": "invoice"}'),
+    )
+
+
+def _welcome(
+    url: str, personas: tuple[Persona, ...], account: str, tally: Mapping[str, Mapping[str, int]]
+) -> None:
+    say = Console(highlight=False).print
+    say(
+        f"\n[bold]The back-office gateway is running.[/bold]\n\n  GraphiQL   {url}/graphiql/\n  GraphQL    {url}/graphql"
+    )
+    say(f"  Schema     {url}/schema.graphql\n\n[bold]Personas[/bold] (pick one in GraphiQL)")
+    for persona in personas:
+        say(f"  {persona.id:20} {persona.label}", markup=False)
+    say("\n[bold]Accounts matched across systems[/bold] (see `gateway links`)")
+    for source, states in tally.items():
+        say(
+            f"  {source:10} " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())),
+            markup=False,
+        )
+    say("\n[bold]A query with curl[/bold]")
+    first = personas[0].id
+    print(
+        f"""  TOKEN=$(curl -s {url}/graphiql/token -d '{{"persona": "{first}"}}' | sed 's/.*"accessToken":"\\([^"]*\\)".*/\\1/')
+  curl -s {url}/graphql -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+    -d '{{"query": "{{ viewer {{ account {{ name balances {{ outstanding {{ amount currency }} }} }} }} }}"}}'
+
+Stop with Ctrl-C.""",
+        flush=True,
+    )
+
+
+def _received(ours: Connection, child: Any) -> Backoffices:
+    while not ours.poll(0.2):
+        if not child.is_alive():
+            sys.exit("the sandboxes could not be started; the reason stands above")
+    return msgspec.json.decode(ours.recv_bytes(), type=Backoffices)
+
+
+def _run_sandboxes(theirs: Connection, scale: float) -> None:
+    """The child process: its own interpreter, so that the sandboxes' work is not the gateway's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_serve_sandboxes(theirs, scale))
+
+
+async def _serve_sandboxes(theirs: Connection, scale: float) -> None:
+    world = World.build(scale, today=date.today())
+    issuer = DemoIssuer(personas_of(world))
+    parent = os.getppid()
+    async with sandboxes(world, issuer) as urls:
+        accounts = tuple((account.hubspot_id, account.crm_name) for account in world.accounts[:2])
+        theirs.send_bytes(msgspec.json.encode(Backoffices(urls, accounts)))
+        # A parent that was killed cannot end us: notice that it has gone.
+        while os.getppid() == parent:
+            await asyncio.sleep(1)
