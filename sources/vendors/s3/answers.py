@@ -76,11 +76,12 @@ def explain(answer: Answer) -> SourceError | None:
         return error(kind, message)
     if answer.status == 503:  # S3 refuses so when asked too often; a HEAD has no body that would say SlowDown
         return error(SourceRateLimited, "asked too often; slow down")
+    said = code or f"HTTP {answer.status}"
     if answer.status >= 500:
-        return error(SourceUnavailable, f"failing ({code or f'HTTP {answer.status}'})")
-    if answer.status == 403:
-        return error(SourceRejected, f"refused ({code or 'HTTP 403'}): {_RIGHTS}")
-    return error(InvalidRequest, f"the request was refused ({code or f'HTTP {answer.status}'})")
+        return error(SourceUnavailable, f"failing ({said})")
+    if answer.status in (401, 403):
+        return error(SourceRejected, f"refused ({said}): {_RIGHTS}")
+    return error(InvalidRequest, f"the request was refused ({said})")
 
 
 _RIGHTS = (

@@ -85,9 +85,7 @@ def address(settings: Settings) -> str:
     """Where the bucket answers."""
     endpoint = settings.endpoint_url
     if endpoint is None:
-        resolver = botocore.session.Session().get_component("endpoint_resolver")
-        known = resolver.construct_endpoint("s3", settings.region)
-        endpoint = f"https://{known['hostname'] if known else f's3.{settings.region}.amazonaws.com'}"
+        endpoint = f"https://s3.{settings.region}.{_dns_suffix(settings.region)}"
     endpoint = endpoint.rstrip("/")
     if settings.path_style:
         return f"{endpoint}/{settings.bucket}"
@@ -302,6 +300,14 @@ class S3Documents:
 
     def _record(self, entry: Entry) -> DocumentRecord | None:
         return self._layout.document(entry.key, size=entry.size, updated_at=entry.updated_at, etag=entry.etag)
+
+
+def _dns_suffix(region: str) -> str:
+    """As botocore's table has it: amazonaws.com, but amazonaws.com.cn in China."""
+    for partition in botocore.session.Session().get_data("partitions")["partitions"]:
+        if region in partition["regions"] or re.match(partition["regionRegex"], region):
+            return str(partition["outputs"]["dnsSuffix"])
+    return "amazonaws.com"
 
 
 _NOT_THERE = ("NoSuchKey", "NoSuchVersion", "InvalidArgument", "MethodNotAllowed")

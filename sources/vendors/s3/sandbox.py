@@ -49,14 +49,16 @@ def sandbox(
     world: World,
     *,
     session_token: str | None = None,
+    page_size: int = MOST_KEYS,
     reads_per_second: int | None = 5500,
     record_bodies: bool = False,
 ) -> Sandbox:
-    """The bucket ``documents``, versioned. With ``session_token`` the keys are temporary ones that need it."""
+    """The bucket ``documents``, versioned. With ``session_token`` the keys are temporary ones that need it. S3 may put
+    fewer keys on a page than were asked for: no more than ``page_size`` here."""
     account = str(next(_ACCOUNTS))
     _fill(world, account)
     _moto()  # its first start takes longer than some test's deadline
-    emulator = _Emulator(account, session_token)
+    emulator = _Emulator(account, session_token, page_size)
     return Sandbox(
         "s3",
         [Mount("", emulator)],
@@ -129,8 +131,9 @@ def _fill(world: World, account: str) -> None:
 class _Emulator:
     """Checks the signature, which moto does not, then runs moto's WSGI application in a thread."""
 
-    def __init__(self, account: str, session_token: str | None) -> None:
+    def __init__(self, account: str, session_token: str | None, page_size: int) -> None:
         self._account = account
+        self._page_size = min(page_size, MOST_KEYS)
         self._keys = ReadOnlyCredentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY, session_token)
         self._requests = itertools.count(1)
 
@@ -139,7 +142,7 @@ class _Emulator:
         body = await request.body()
         response = self._refusal(request, body)
         if response is None:
-            response = await asyncio.to_thread(_answer, _environ(request, body, self._account))
+            response = await asyncio.to_thread(_answer, self._environ(request, body))
         response.headers.setdefault("x-amz-request-id", f"SANDBOX{next(self._requests):09d}")
         await response(scope, receive, send)
 
@@ -194,42 +197,43 @@ class _Emulator:
         signing = S3SigV4Auth(self._keys, "s3", claim["region"])
         return str(signing.signature(signing.string_to_sign(again, signing.canonical_request(again)), again))
 
+    def _environ(self, request: Request, body: bytes) -> dict[str, Any]:
+        path, query = _sent(request)
+        asked = dict(parse_qsl(query, keep_blank_values=True))
+        if "list-type" in asked or "versions" in asked:
+            most = asked.get("max-keys", "")
+            if not most.isdecimal() or int(most) > self._page_size:
+                query = re.sub(r"(^|&)max-keys=[^&]*", "", query) + f"&max-keys={self._page_size}"
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote(path, "latin-1"),
+            "RAW_URI": path,
+            "QUERY_STRING": query,
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        for name, value in request.headers.items():
+            if name not in ("content-length", "transfer-encoding"):
+                variable = name.upper().replace("-", "_")
+                environ[variable if name == "content-type" else f"HTTP_{variable}"] = value
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
+        return environ
+
 
 @cache
 def _moto() -> Any:
     """moto's S3 and nothing else of AWS."""
     return create_backend_app("s3")
-
-
-def _environ(request: Request, body: bytes, account: str) -> dict[str, Any]:
-    path, query = _sent(request)
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    if asked.get("max-keys", "").isdecimal() and int(asked["max-keys"]) > MOST_KEYS:
-        query = re.sub(r"(^|&)max-keys=\d+", rf"\g<1>max-keys={MOST_KEYS}", query)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote(path, "latin-1"),
-        "RAW_URI": path,
-        "QUERY_STRING": query,
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": io.StringIO(),
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
-    for name, value in request.headers.items():
-        if name not in ("content-length", "transfer-encoding"):
-            variable = name.upper().replace("-", "_")
-            environ[variable if name == "content-type" else f"HTTP_{variable}"] = value
-    environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
-    return environ
 
 
 def _answer(environ: dict[str, Any]) -> Response:
@@ -283,6 +287,7 @@ def _slow_down(over: OverLimit) -> Response:
 
 _FAILURES = {
     400: ("InvalidRequest", "Invalid Request"),
+    401: ("AccessDenied", "Access Denied"),
     403: ("AccessDenied", "Access Denied"),
     404: ("NoSuchKey", "The specified key does not exist."),
     503: ("ServiceUnavailable", "Service is unable to handle request."),
