@@ -23,6 +23,9 @@ from sources.transport.http import Request
 EARLY = timedelta(seconds=60)
 """An access token is renewed this long before it expires."""
 
+REFRESH_SECONDS = 30.0
+"""What a refresh may take, whatever is left to the request that needed it."""
+
 ClientAuth = str | Callable[[Any, str, str, MutableMapping[str, str], bytes], tuple[str, Any, bytes]]
 """How the token endpoint wants to know the client: one of Authlib's names, or a function in Authlib's form."""
 
@@ -84,7 +87,8 @@ class StoredRefreshToken:
     """A refresh token kept in a TokenStore, whether it rotates or not.
 
     One process refreshes at a time; the rotated token is durable before the new access token is used; a refused refresh
-    token marks the connection as needing consent and is not tried again until the configured one changes.
+    token marks the connection as needing consent and is not tried again until the configured one changes. A refresh goes
+    on when the request that needed it gives up: otherwise a rotated token could be lost on its way.
     """
 
     def __init__(
@@ -109,16 +113,34 @@ class StoredRefreshToken:
         self._seed = hashlib.sha256(first_refresh_token.encode()).hexdigest()
         self._tokens: Tokens | None = None
         self._lock = asyncio.Lock()
+        self._refreshing: set[asyncio.Task[Tokens]] = set()
 
     async def authorise(self, request: Request) -> None:
         tokens = self._tokens
         if tokens is None or _expired(tokens.expires_at):
-            tokens = await self._refresh(tokens.access_token if tokens else None)
+            tokens = await self._refreshed(tokens.access_token if tokens else None)
         request.headers["Authorization"] = f"Bearer {tokens.access_token}"
 
     async def renew(self, request: Request) -> bool:
-        await self._refresh(request.headers["Authorization"].removeprefix("Bearer "))
+        await self._refreshed(request.headers["Authorization"].removeprefix("Bearer "))
         return True
+
+    async def _refreshed(self, known_bad: str | None) -> Tokens:
+        refresh = asyncio.create_task(self._refresh(known_bad))
+        self._refreshing.add(refresh)
+        refresh.add_done_callback(self._over)
+        try:
+            async with asyncio.timeout(remaining()):
+                return await asyncio.shield(refresh)
+        except TimeoutError as error:
+            raise SourceTimeout(
+                self._source, "no answer from the token endpoint before the deadline"
+            ) from error
+
+    def _over(self, refresh: asyncio.Task[Tokens]) -> None:
+        self._refreshing.discard(refresh)
+        if not refresh.cancelled():
+            refresh.exception()  # whoever still waits gets it; when nobody does it is no news for the loop
 
     async def _refresh(self, known_bad: str | None) -> Tokens:
         async with self._lock, self._store.hold(self._source) as held:
@@ -136,6 +158,7 @@ class StoredRefreshToken:
                         self._client_secret,
                         client_auth=self._client_auth,
                         refused=self._refused,
+                        seconds=REFRESH_SECONDS,
                         grant_type="refresh_token",
                         refresh_token=tokens.refresh_token,
                     )
@@ -171,6 +194,7 @@ async def _token_request(
     *,
     client_auth: ClientAuth = "client_secret_basic",
     refused: Refused = lambda answer: False,
+    seconds: float | None = None,
     **form: Any,
 ) -> dict[str, Any]:
     try:
@@ -178,7 +202,7 @@ async def _token_request(
             client_id,
             client_secret,
             token_endpoint_auth_method=client_auth,
-            timeout=max(0.05, remaining()),
+            timeout=max(0.05, remaining()) if seconds is None else seconds,
         ) as client:
             answer = await client.fetch_token(url, **form)
     except OAuthError as error:
