@@ -8,6 +8,7 @@ import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from strawberry.types import ExecutionResult
 
 from gateway.errors import formatted
@@ -47,8 +48,13 @@ class GraphQLEndpoint:
     def __init__(self, office: Office) -> None:
         self._office = office
 
-    async def __call__(self, request: Request) -> Response:
-        """Never raises: what goes wrong is an answer."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        response = await self._respond(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        """What goes wrong is an answer, too."""
         request_id = uuid.uuid4().hex
         media_type = _answer_type(request.headers.get("accept", ""))
         with structlog.contextvars.bound_contextvars(request_id=request_id):

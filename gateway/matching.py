@@ -1,27 +1,47 @@
 """Matching all accounts at once, for the operator and the demo."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from sources.layers.scope import Backoffice
 from sources.ports.common import PAGE_CAP, Window
 from sources.ports.crm import AccountQuery
-from sources.ports.errors import AmbiguousMatch, SourceError
+from sources.ports.errors import AmbiguousMatch, SourceError, SourceRateLimited
+
+T = TypeVar("T")
+
+TRIES = 10
+LONGEST_WAIT_SECONDS = 60
 
 
 async def match_all(office: Backoffice) -> Mapping[str, Mapping[str, int]]:
     """Applies the rules to every account without a decision yet; by system, how many are linked, ambiguous or
-    unmatched. Raises SourceError when a system does not answer."""
+    unmatched. Waits where a vendor says that it is asked too often; raises SourceError when one does not answer."""
     ports = [port for port in (office.erp, office.helpdesk, office.documents) if port]
     tally: dict[str, Counter[str]] = {port.name: Counter() for port in ports}
     window: Window | None = Window(first=PAGE_CAP)
     while window:
-        page = await office.crm.find_accounts(AccountQuery(window))
+        query = AccountQuery(window)
+        page = await _patiently(lambda query=query: office.crm.find_accounts(query))  # type: ignore[misc]
+        accounts = [row.ref for row in page.rows]
         for port in ports:
-            outcomes = await office.matcher.counterparts([row.ref for row in page.rows], port)
+            outcomes = await _patiently(lambda port=port: office.matcher.counterparts(accounts, port))  # type: ignore[misc]
             tally[port.name].update(map(_word, outcomes))
         window = Window(first=PAGE_CAP, after=page.keys[-1]) if page.has_next and page.keys else None
     return tally
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(TRIES):
+        try:
+            return await call()
+        except SourceRateLimited as limited:
+            if limited.retry_after is not None and limited.retry_after > LONGEST_WAIT_SECONDS:
+                raise
+            await asyncio.sleep(limited.retry_after or 1)
+    return await call()
 
 
 def _word(outcome: object) -> str:
