@@ -8,7 +8,6 @@ from typing import Any
 
 from sources.ports.common import Condition, CustomField, Scalar
 from sources.ports.crm import AccountQuery, AccountRecord
-from sources.ports.custom import UNKNOWN
 from sources.ports.errors import InvalidRequest
 from sources.vendors.hubspot.api import SOURCE
 
@@ -94,8 +93,8 @@ def checked(query: AccountQuery) -> None:
         bounded = condition.minimum is not None or condition.maximum is not None
         if bounded and condition.field.scalar not in _ORDERED:
             raise InvalidRequest(SOURCE, f"{name} can be compared for equality only")
-        if condition.equals is not None and (None in condition.equals or UNKNOWN in condition.equals):
-            raise InvalidRequest(SOURCE, f"{name} can be filtered by its known values only")
+        if condition.equals is not None and None in condition.equals:
+            raise InvalidRequest(SOURCE, f"{name} cannot be filtered by having no value")
 
 
 def matches(record: AccountRecord, query: AccountQuery) -> bool:
@@ -114,10 +113,15 @@ def matches(record: AccountRecord, query: AccountQuery) -> bool:
 
 
 def _holds(value: Any, condition: Condition) -> bool:
+    if condition.equals is None and condition.minimum is None and condition.maximum is None:
+        return True
     if value is None:
         return False
-    if condition.equals is not None and _plain(value) not in [_plain(one) for one in condition.equals]:
-        return False
+    if condition.equals is not None:
+        # Conditions speak the vendor's words of an enum, records the graph's.
+        graph = dict(condition.field.values) if condition.field.scalar is Scalar.ENUM else {}
+        if _plain(value) not in [_plain(graph.get(one, one)) for one in condition.equals]:
+            return False
     if condition.minimum is not None and value < condition.minimum:
         return False
     return condition.maximum is None or bool(value <= condition.maximum)
@@ -136,7 +140,7 @@ def _word(field: CustomField, value: Any) -> str:
     if field.scalar is Scalar.BOOLEAN:
         return "true" if value else "false"
     if field.scalar is Scalar.ENUM:
-        return next((theirs for theirs, ours in field.values if ours == value), str(value))
+        return str(value)
     if field.scalar is Scalar.STRING:
         return str(value).lower()
     return f"{_number(field, value):f}"

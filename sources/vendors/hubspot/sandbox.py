@@ -153,7 +153,6 @@ class _Portal:
                 Route(f"/oauth/{version}/token", self._answering(self._token), methods=["POST"])
                 for version in ("v1", "v3", "2026-03")
             ),
-            Route("/oauth/v3/token/introspect", self._answering(self._introspect), methods=["POST"]),
             Route("/oauth/v3/token/revoke", self._answering(self._revoke), methods=["POST"]),
         ]
         for objects, associations in _FAMILIES:
@@ -431,27 +430,6 @@ class _Portal:
         if grant != "client_credentials":
             answer["refresh_token"] = REFRESH_TOKEN
         return _answer(answer)
-
-    async def _introspect(self, request: Request) -> Response:
-        form = await _form(request)
-        self._client(form)
-        token = form.get("token", "")
-        known: dict[str, Any] = {
-            "token": token,
-            "client_id": CLIENT_ID,
-            "app_id": 1,
-            "hub_id": PORTAL,
-            "user_id": 1,
-            "scopes": list(self._scopes),
-            "is_private_distribution": True,
-            "token_type": "bearer",
-        }
-        if token in self._refresh_tokens:
-            return _answer({**known, "active": True, "token_use": "refresh_token"})
-        left = int(self._expiry.get(token, 0.0) - time.monotonic())
-        if token not in self._expiry:
-            return _token_error("BAD_TOKEN", "missing or unknown token")
-        return _answer({**known, "active": left > 0, "expires_in": max(0, left), "token_use": "access_token"})
 
     async def _revoke(self, request: Request) -> Response:
         form = await _form(request)
