@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
-from sources.ports.common import Criterion, CustomerRecord, Ref, Window
+from sources.ports.common import Criterion, CustomerRecord, CustomField, Ref, Scalar, Window
 from sources.ports.documents import DocumentKind, DocumentQuery, DocumentRecord
 from sources.ports.errors import (
     InvalidRequest,
@@ -29,13 +29,15 @@ from sources.ports.errors import (
     SourceTimeout,
     SourceUnavailable,
 )
+from sources.ports.tokens import TokenStore
 from sources.sandbox.server import Running, Sandbox, ServerThread, serve
 from sources.sandbox.world import World
 from sources.transport.deadline import deadline
 from sources.transport.http import Answer
+from sources.transport.wiring import Wiring
 from sources.vendors.s3 import sandbox as s3
 from sources.vendors.s3.answers import explain, objects, versions
-from sources.vendors.s3.documents import S3Documents, Settings, address
+from sources.vendors.s3.documents import S3Documents, Settings, address, connect
 from sources.vendors.s3.keys import Layout
 
 EVERYTHING = DocumentQuery(Window(first=100))
@@ -318,6 +320,8 @@ def test_the_buckets_address_follows_from_region_style_and_endpoint(
         {"endpoint_url": "minio.example"},
         {"endpoint_url": "https://minio.example/path"},
         {"kinds": {"x": "novel"}},
+        {"kinds": {"a/b": "guide"}},
+        {"kinds": {"": "guide"}},
         {"parallel": 0},
         {"colour": "red"},
     ],
@@ -332,6 +336,14 @@ def test_settings_come_from_plain_tables() -> None:
     table = {"bucket": "docs", "region": "eu-west-1", "kinds": {"verträge": "contract"}}
 
     assert msgspec.convert(table, Settings).kinds == {"verträge": DocumentKind.CONTRACT}
+
+
+def test_fields_of_the_firms_own_are_refused_at_the_start() -> None:
+    field = CustomField("Document", "owner", "x-amz-meta-owner", Scalar.STRING, "Who filed it.")
+    settings = s3.settings_for("http://127.0.0.1:1")
+
+    with pytest.raises(ValueError, match=r"Document\.owner"):
+        connect(settings, Wiring(tokens=cast(TokenStore, None), custom=(field,)))
 
 
 # Folders and keys
@@ -391,6 +403,7 @@ def test_every_key_belongs_to_one_folder_at_most(key: str) -> None:
         ("memos/Note", ("Note", "other", "memos", (), None)),
         ("readme.md", ("readme", "other", None, (), "text/markdown")),
         ("contracts//x.DOCX", ("x", "contract", "contracts", (), "application/vnd.openxmlformats-officedocument.wordprocessingml.document")),
+        ("/contracts/x.pdf", ("x", "other", None, ("contracts",), "application/pdf")),
         ("Contracts/logs.tar.gz", ("logs.tar", "other", "Contracts", (), None)),
         ("contracts/data:,x.pdf", ("data:,x", "contract", "contracts", (), "application/pdf")),
         ("contracts/.hidden", (".hidden", "contract", "contracts", (), None)),
@@ -486,6 +499,13 @@ async def test_one_kind_is_asked_of_s3_as_a_longer_prefix(store: S3Documents, sa
     assert {row.kind for row in rows} == {DocumentKind.CONTRACT}
     [call] = sandbox.log.calls()
     assert call.params["prefix"] == "accounts/C-10001/contracts/"
+
+
+async def test_the_probe_lists_where_a_narrow_policy_lets_it(store: S3Documents, sandbox: Sandbox) -> None:
+    await store.probe()
+
+    [call] = sandbox.log.calls()
+    assert (call.params["prefix"], call.params["max-keys"]) == ("accounts/", "1")
 
 
 async def test_a_kind_without_a_folder_costs_no_call(running: Running, sandbox: Sandbox) -> None:

@@ -77,7 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def connect(settings: Settings, wiring: Wiring) -> "S3Documents":
-    """No call is made. ``wiring.custom`` is of no use here: a listing holds no fields of the firm's own."""
+    """No call is made. Raises ValueError for fields of the firm's own: a listing holds none."""
+    for field in wiring.custom:
+        raise ValueError(f"{field.type}.{field.name}: S3 has no properties that a listing would tell")
     return S3Documents(settings)
 
 
@@ -180,9 +182,9 @@ class S3Documents:
         return Content(answer.body, media_type(file_name) or "application/octet-stream", file_name)
 
     async def probe(self) -> Probe:
-        """Lists one key."""
+        """Lists one key, where customers' folders begin: a policy may allow no more than that."""
         try:
-            await self._objects("", max_keys=1)
+            await self._objects(self._layout.root, max_keys=1)
         except SourceRejected as error:
             return Probe(False, str(error))
         bucket, region = self._settings.bucket, self._settings.region
@@ -232,9 +234,9 @@ class S3Documents:
         """None where there is no such object or version."""
         path = f"/{quote(key, safe='/')}{_query(params)}"
         answer = await self._http.call(method, path, expect=(200, 400, 403, 404, 405))
-        code = error_code(answer)
         if answer.status == 200:
             return answer
+        code = error_code(answer)
         if code in _NOT_THERE or (answer.status == 404 and code is None):
             return None
         # A HEAD does not say why it was refused, and a missing key is AccessDenied where the policy does not let us

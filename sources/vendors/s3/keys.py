@@ -49,12 +49,17 @@ class Layout:
     """
 
     def __init__(self, folder: str, kinds: Mapping[str, DocumentKind]) -> None:
-        """Raises ValueError where ``folder`` cannot serve as a template."""
+        """Raises ValueError where ``folder`` cannot serve as a template, or ``kinds`` names what is no one folder."""
         before, _, after = folder.partition(NUMBER)
         if folder.count(NUMBER) != 1 or not after.endswith("/") or not _is_key(folder):
             raise ValueError(
                 f"folder must hold {NUMBER} once and end with '/', without '..' or a leading '/'"
             )
+        for name in kinds:
+            if not _is_key(name) or "/" in name:
+                raise ValueError(f"kinds: {name!r} is not the name of one folder")
+        self.root = before
+        """What every folder of the template begins with."""
         self._folder = folder
         self._depth = folder.count("/")
         self._form = re.compile(f"{re.escape(before)}({_NUMBER_FORM}){re.escape(after)}")
@@ -96,8 +101,7 @@ class Layout:
         if customer is None:
             return None
         *folders, file_name = key[len(customer) :].split("/")
-        named = [folder for folder in folders if folder]
-        source_kind = named[0] if named else None
+        source_kind = folders[0] or None if folders else None
         return DocumentRecord(
             ref=Ref(SOURCE, key),
             customer=Ref(SOURCE, customer),
@@ -105,7 +109,7 @@ class Layout:
             file_name=file_name,
             kind=self._kinds.get(source_kind or "", DocumentKind.OTHER),
             source_kind=source_kind,
-            tags=tuple(named[1:]),
+            tags=tuple(folder for folder in folders[1:] if folder),
             media_type=media_type(file_name),
             size=size,
             updated_at=updated_at,
