@@ -1,7 +1,8 @@
 """The Starlette application: the request's way from the socket, readable top to bottom."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,9 +26,11 @@ def create_app(
     *,
     graphiql: GraphiQLConfig | None = None,
     graphiql_routes_before: Sequence[BaseRoute] = (),
+    today: Callable[[], date] | None = None,
 ) -> Starlette:
-    """The gateway over these settings. Raises SettingsError, OwnFieldError or PolicyError when they cannot work."""
-    office = Office(settings, database_url)
+    """The gateway over these settings; ``today`` takes the clock's place. Raises OwnFieldError or PolicyError when the
+    settings cannot work."""
+    office = Office(settings, database_url, today)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

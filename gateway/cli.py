@@ -44,6 +44,7 @@ Config = Annotated[Path, typer.Option("--config", "-c", envvar="GATEWAY_CONFIG",
 AccountArgument = Annotated[str, typer.Argument(help="The account in the CRM: hubspot:901")]
 
 TOML = Path("gateway.toml")
+DEMO = Path(".demo")
 
 
 @app.command()
@@ -52,15 +53,19 @@ def demo(
     scale: Annotated[
         float, typer.Option(help="Size of the invented company; 1 is 200 accounts.", min=0.05)
     ] = 1.0,
-    folder: Annotated[Path, typer.Option(help="Where the embedded PostgreSQL keeps its data.")] = Path(
-        ".demo"
-    ),
+    folder: Annotated[Path, typer.Option(help="Where the embedded PostgreSQL keeps its data.")] = DEMO,
+    quotas: Annotated[
+        bool,
+        typer.Option(
+            "--quotas", help="The sandboxes allow no more calls per second, minute and day than the vendors."
+        ),
+    ] = False,
 ) -> None:
     """The gateway over sandboxes of the vendors and an embedded PostgreSQL; needs no settings."""
     from gateway.demo import run
 
     _refuse_taken(port)
-    run(port, scale, folder)
+    run(port, scale, folder, quotas)
 
 
 @app.command()

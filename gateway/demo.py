@@ -95,17 +95,28 @@ ORGANISATIONS = ("harbour", "moeller")
 """The ids of the two customers' organisations."""
 
 
+class Sandboxes(msgspec.Struct, frozen=True):
+    """The running sandboxes by vendor, and where they and the issuer listen."""
+
+    running: dict[str, Sandbox]
+    urls: dict[str, str]
+
+
 @asynccontextmanager
-async def sandboxes(world: World, issuer: DemoIssuer) -> AsyncIterator[dict[str, str]]:
-    """All of them on free ports of loopback; gives their addresses."""
+async def sandboxes(world: World, issuer: DemoIssuer, quotas: bool) -> AsyncIterator[Sandboxes]:
+    """All of them on free ports of loopback. Without ``quotas`` the vendors' calls per minute and day are lifted; what
+    they allow at once stays."""
     async with AsyncExitStack() as stack:
+        made = {row.vendor: row.sandbox.sandbox(world) for row in REGISTRY}
+        made["issuer"] = Sandbox("issuer", [*issuer.app.routes])
         urls = {}
-        for row in REGISTRY:
-            running = await stack.enter_async_context(serve(row.sandbox.sandbox(world)))
-            urls[row.vendor] = running.url
-        running = await stack.enter_async_context(serve(Sandbox("issuer", [*issuer.app.routes])))
-        urls["issuer"] = issuer.url = running.url
-        yield urls
+        for name, sandbox in made.items():
+            if not quotas:
+                for limit in sandbox.limits.limits():
+                    sandbox.limits.set(limit.name, concurrent=limit.concurrent)
+            urls[name] = (await stack.enter_async_context(serve(sandbox))).url
+        issuer.url = urls["issuer"]
+        yield Sandboxes(made, urls)
 
 
 def settings_for(urls: Mapping[str, str], **door: Any) -> Settings:
@@ -133,13 +144,13 @@ async def save_organisations(ledger: Ledger, accounts: tuple[tuple[str, str], ..
         await ledger.organisations.save(OrganisationRecord(id, name, (Ref("hubspot", hubspot_id),)))
 
 
-def run(port: int, scale: float, folder: Path) -> None:
+def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
     """Starts everything and serves until interrupted."""
     console = Console(stderr=True, highlight=False)
     configure()
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_run_sandboxes, args=(theirs, scale), daemon=True)
+    child = context.Process(target=_run_sandboxes, args=(theirs, scale, quotas), daemon=True)
     child.start()
     postgres = EmbeddedPostgres()
     try:
@@ -299,19 +310,19 @@ def _received(ours: Connection, child: Any) -> Backoffices:
     return msgspec.json.decode(ours.recv_bytes(), type=Backoffices)
 
 
-def _run_sandboxes(theirs: Connection, scale: float) -> None:
+def _run_sandboxes(theirs: Connection, scale: float, quotas: bool) -> None:
     """The child process: its own interpreter, so that the sandboxes' work is not the gateway's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve_sandboxes(theirs, scale))
+    asyncio.run(_serve_sandboxes(theirs, scale, quotas))
 
 
-async def _serve_sandboxes(theirs: Connection, scale: float) -> None:
+async def _serve_sandboxes(theirs: Connection, scale: float, quotas: bool) -> None:
     world = World.build(scale, today=date.today())
     issuer = DemoIssuer(personas_of(world))
     parent = os.getppid()
-    async with sandboxes(world, issuer) as urls:
+    async with sandboxes(world, issuer, quotas) as running:
         accounts = tuple((account.hubspot_id, account.crm_name) for account in world.accounts[:2])
-        theirs.send_bytes(msgspec.json.encode(Backoffices(urls, accounts)))
+        theirs.send_bytes(msgspec.json.encode(Backoffices(running.urls, accounts)))
         # A parent that was killed cannot end us: notice that it has gone.
         while os.getppid() == parent:
             await asyncio.sleep(1)

@@ -27,7 +27,9 @@ async def match_all(office: Backoffice) -> Mapping[str, Mapping[str, int]]:
         page = await _patiently(lambda query=query: office.crm.find_accounts(query))  # type: ignore[misc]
         accounts = [row.ref for row in page.rows]
         for port in ports:
-            outcomes = await _patiently(lambda port=port: office.matcher.counterparts(accounts, port))  # type: ignore[misc]
+            outcomes = await _patiently(
+                lambda port=port, accounts=accounts: office.matcher.counterparts(accounts, port)
+            )  # type: ignore[misc]
             tally[port.name].update(map(_word, outcomes))
         window = Window(first=PAGE_CAP, after=page.keys[-1]) if page.has_next and page.keys else None
     return tally

@@ -1,9 +1,11 @@
 """Everything that is open while the gateway runs: the ledger, the connected sources, the schema, the sign-in."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import date
+from datetime import date, datetime
 from types import TracebackType
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 from gateway.execution.policy import PolicyExecutor
 from gateway.files import SignedLinks
@@ -23,8 +25,12 @@ from sources.transport.wiring import Wiring
 class Office:
     """An async context manager: open inside, closed after. Raises what a setting makes impossible."""
 
-    def __init__(self, settings: Settings, database_url: str) -> None:
+    def __init__(
+        self, settings: Settings, database_url: str, today: Callable[[], date] | None = None
+    ) -> None:
+        zone = ZoneInfo(settings.door.timezone)
         self.settings = settings
+        self._today = today or (lambda: datetime.now(zone).date())
         self.signin = SignIn(settings.signin)
         self.files = SignedLinks(settings.door)
         self.schema = build_schema(
@@ -67,7 +73,7 @@ class Office:
     async def context(self, principal: Principal) -> Context:
         """What one request of this caller holds."""
         sources, organisations = await self._view(principal)
-        return Context(principal, sources, self.schema.policy, organisations, self.files, date.today())
+        return Context(principal, sources, self.schema.policy, organisations, self.files, self._today())
 
     async def sources_for(self, principal: Principal) -> ScopedSources:
         """The sources as this caller may see them."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -38,6 +39,8 @@ class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """At least 32 characters, the same in all processes; None: made at start, for a single process."""
     file_link_seconds: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 300
     graphiql: bool = True
+    timezone: str = "UTC"
+    """The firm's calendar, by its IANA name: what is overdue changes at its midnight."""
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +131,12 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
     door = _table(Door, tables.get("gateway", {}), "gateway", name, environment)
     if door.file_link_key is not None and len(door.file_link_key) < 32:
         raise SettingsError(f"{name}: gateway.file_link_key: at least 32 characters")
+    try:
+        ZoneInfo(door.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise SettingsError(
+            f"{name}: gateway.timezone: {door.timezone!r} is unknown; write it as Europe/London"
+        ) from None
     if "signin" not in tables:
         raise SettingsError(f"{name}: [signin] is missing; give issuer and audience")
     sources = {

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,6 +14,7 @@ import pytest_asyncio
 from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
 from sources.sandbox.world import World
+from tests.door import Door, open_door
 
 SPECS = Path(os.environ.get("VENDOR_SPECS", Path(__file__).parents[2] / "shared" / "vendors" / "specs"))
 """The vendors' own API descriptions, where this machine has them."""
@@ -45,6 +47,22 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest_asyncio.fixture
 async def database_url(postgres: str) -> AsyncIterator[str]:
     """The address of an empty database, dropped after the test."""
+    async with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    """An empty ledger."""
+    opened = await Ledger.open(database_url)
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+@asynccontextmanager
+async def fresh_database(postgres: str) -> AsyncIterator[str]:
+    """The address of an empty database, dropped afterwards."""
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(postgres)
     try:
@@ -55,10 +73,16 @@ async def database_url(postgres: str) -> AsyncIterator[str]:
         await connection.close()
 
 
+@pytest_asyncio.fixture(scope="session")
+async def running_door(world: World, postgres: str) -> AsyncIterator[Door]:
+    """One gateway for all tests that change nothing."""
+    async with fresh_database(postgres) as url, open_door(world, url) as door:
+        yield door
+
+
 @pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """An empty ledger."""
-    opened = await Ledger.open(database_url)
-    await opened.migrate()
-    yield opened
-    await opened.close()
+async def door(running_door: Door) -> AsyncIterator[Door]:
+    """The shared gateway with empty logs; faults that a test sets are taken back."""
+    running_door.forget_calls()
+    yield running_door
+    running_door.heal()

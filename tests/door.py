@@ -1,0 +1,146 @@
+"""The gateway as its clients meet it: over HTTP, with signed tokens, in front of running sandboxes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import uvicorn
+
+from gateway.app import create_app
+from gateway.demo import personas_of, sandboxes, save_organisations, settings_for
+from gateway.demo_issuer import DemoIssuer
+from gateway.matching import match_all
+from gateway.office import Office
+from gateway.settings import Settings
+from resolvers.vocabulary import node_id
+from sources.ports.common import Ref
+from sources.sandbox.server import Sandbox
+from sources.sandbox.world import World
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def data(self) -> Any:
+        """The answer's data; fails where there is none."""
+        return self.body["data"]
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The answer's errors."""
+        return list(self.body.get("errors", []))
+
+    def codes(self) -> list[tuple[str, str]]:
+        """(path, code) of each error."""
+        return [(".".join(map(str, e.get("path", []))), e["extensions"]["code"]) for e in self.errors]
+
+
+class Door:
+    """A running gateway. Personas are those of the demo: owner-harbour (account 0 of the world), owner-moeller (account
+    1), finance-, standard-, read-only- of both, support, admin."""
+
+    def __init__(
+        self,
+        url: str,
+        world: World,
+        issuer: DemoIssuer,
+        boxes: dict[str, Sandbox],
+        office: Office,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self.url, self.world, self.issuer, self.boxes, self.office, self.session = (
+            url,
+            world,
+            issuer,
+            boxes,
+            office,
+            session,
+        )
+
+    def account_id(self, index: int) -> str:
+        """The node id of an account of the world."""
+        return node_id("Account", Ref("hubspot", self.world.accounts[index].hubspot_id))
+
+    async def ask(
+        self,
+        persona: str | None,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """POST /graphql as this persona (None: without a token, unless one is given)."""
+        if persona is not None:
+            token = self.issuer.token(persona)
+        sent = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+        async with self.session.post(
+            f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, headers=sent
+        ) as response:
+            return Answer(response.status, dict(response.headers), await response.json(content_type=None))
+
+    async def fetch(
+        self, persona: str | None, url: str, **headers: str
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """GET an address that an answer gave, or a path, as this persona."""
+        if persona is not None:
+            headers["Authorization"] = f"Bearer {self.issuer.token(persona)}"
+        absolute = url if url.startswith("http") else self.url + url
+        async with self.session.get(absolute, headers=headers) as response:
+            return response.status, dict(response.headers), await response.read()
+
+    def forget_calls(self) -> None:
+        """Empties the sandboxes' logs."""
+        for box in self.boxes.values():
+            box.log.clear()
+
+    def calls(self) -> dict[str, int]:
+        """Calls to each vendor since the logs were emptied, the OAuth token requests left out."""
+        return {
+            name: sum(1 for call in box.log.calls() if "token" not in call.path)
+            for name, box in self.boxes.items()
+            if name != "issuer"
+        }
+
+    def heal(self) -> None:
+        """Takes all faults back."""
+        for box in self.boxes.values():
+            box.faults.clear()
+
+
+@asynccontextmanager
+async def open_door(
+    world: World, database_url: str, *, matched: bool = True, settings: Settings | None = None, **door: Any
+) -> AsyncIterator[Door]:
+    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request."""
+    issuer = DemoIssuer(personas_of(world))
+    async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
+        app = create_app(
+            settings or settings_for(running.urls, **door), database_url, today=lambda: world.today
+        )
+        server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", access_log=False))
+        serving = asyncio.create_task(server.serve())
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if serving.done():
+            await serving
+            raise RuntimeError("the gateway did not start")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        office: Office = app.state.office
+        accounts = tuple((account.hubspot_id, account.crm_name) for account in world.accounts[:2])
+        await save_organisations(office.ledger, accounts)
+        if matched:
+            await match_all(office.backoffice)
+        try:
+            yield Door(f"http://127.0.0.1:{port}", world, issuer, running.running, office, session)
+        finally:
+            server.should_exit = True
+            await serving
