@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from sources.layers.scope import Backoffice
@@ -23,13 +24,10 @@ async def match_all(office: Backoffice) -> Mapping[str, Mapping[str, int]]:
     tally: dict[str, Counter[str]] = {port.name: Counter() for port in ports}
     window: Window | None = Window(first=PAGE_CAP)
     while window:
-        query = AccountQuery(window)
-        page = await _patiently(lambda query=query: office.crm.find_accounts(query))  # type: ignore[misc]
+        page = await _patiently(partial(office.crm.find_accounts, AccountQuery(window)))
         accounts = [row.ref for row in page.rows]
         for port in ports:
-            outcomes = await _patiently(
-                lambda port=port, accounts=accounts: office.matcher.counterparts(accounts, port)
-            )  # type: ignore[misc]
+            outcomes = await _patiently(partial(office.matcher.counterparts, accounts, port))
             tally[port.name].update(map(_word, outcomes))
         window = Window(first=PAGE_CAP, after=page.keys[-1]) if page.has_next and page.keys else None
     return tally
