@@ -1,6 +1,7 @@
 """What is particular to Xero: signing in with tokens that are used once, its refusals, its filters and its dates."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +14,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from sources.ports.common import Condition, Criterion, CustomField, Direction, Ref, Scalar, Window
-from sources.ports.erp import InvoiceOrder, InvoiceQuery, InvoiceStatus
+from sources.ports.common import Condition, Criterion, CustomField, Direction, Money, Ref, Scalar, Window
+from sources.ports.erp import InvoiceOrder, InvoiceQuery, InvoiceRecord, InvoiceStatus
 from sources.ports.errors import (
     ConsentNeeded,
     InvalidRequest,
@@ -33,7 +34,7 @@ from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
 from sources.vendors.xero.erp import Settings, connect
 from sources.vendors.xero.refusals import explain
-from sources.vendors.xero.rows import OwnFields, calendar_date, instant
+from sources.vendors.xero.rows import OwnFields, calendar_date, instant, invoice
 from sources.vendors.xero.sandbox import (
     TENANT,
     WEB_APP,
@@ -574,6 +575,20 @@ async def test_many_domains_are_looked_for_in_short_filters(place, world):
     assert place.wheres()[0].startswith('EmailAddress!=null AND (EmailAddress.EndsWith("@')
 
 
+async def test_a_domain_with_more_contacts_than_a_page_holds_is_read_to_its_end(world):
+    accounts = tuple(
+        dataclasses.replace(account, xero_email=account.xero_contact_id and f"a{account.index}@group.example")
+        for account in world.accounts
+    )
+    xero = sandbox(dataclasses.replace(world, accounts=accounts))
+    async with serve(xero) as running:
+        erp = connect(settings_for(running.url), Wiring(tokens=MemoryTokens()))
+        [found] = await erp.customers_by(Criterion.EMAIL_DOMAIN, ["group.example"])
+        await erp.close()
+
+    assert len(found) == sum(account.xero_contact_id is not None for account in accounts) > 100
+
+
 # The firm's own fields
 
 
@@ -730,6 +745,25 @@ def test_a_change_is_a_true_instant():
 def test_a_date_of_another_form_is_a_bad_answer(text):
     with pytest.raises(SourceBadResponse):
         calendar_date(text)
+
+
+def test_a_status_that_nobody_knows_yet_keeps_its_own_word():
+    own_fields = OwnFields(())
+    answer = own_fields.decoder.decode(
+        b'{"pagination":{"page":1,"pageSize":1,"pageCount":1,"itemCount":1},"Invoices":[{"InvoiceID":"i",'
+        b'"Type":"ACCREC","Contact":{"ContactID":"c"},"Status":"HELD","CurrencyCode":"GBP","Total":48,'
+        b'"Payments":[{"PaymentID":"p","Status":"DELETED","Amount":5.0}]}]}'
+    )
+
+    assert invoice(answer.invoices[0], own_fields) == InvoiceRecord(
+        ref=Ref("xero", "i"),
+        customer=Ref("xero", "c"),
+        number=None,
+        status=InvoiceStatus.UNKNOWN,
+        source_status="HELD",
+        currency="GBP",
+        total=Money(Decimal("48.00"), "GBP"),
+    )
 
 
 # The sandbox's own faithfulness
