@@ -162,19 +162,15 @@ class HubSpot:
             filters.any_of(name, some)
             return filters
 
-        pages = (
-            await windows_of(
-                wanted,
-                Window(first=SHARING),
-                Direction.ASC,
-                fetch=self._search_fetch("createdate", with_values),
-                parent_of=lambda row: (row.text(name) or "").strip().lower(),
-                key_of=lambda row: _time_key(row, "createdate"),
-                chunk=100,
-                page_sizes=(1, self._settings.search_page_size),
-            )
-            if wanted
-            else []
+        pages = await windows_of(
+            wanted,
+            Window(first=SHARING),
+            Direction.ASC,
+            fetch=self._search_fetch("createdate", with_values),
+            parent_of=lambda row: (row.text(name) or "").strip().lower(),
+            key_of=lambda row: _time_key(row, "createdate"),
+            chunk=100,
+            page_sizes=(1, self._settings.search_page_size),
         )
         found: dict[str, list[AccountRecord]] = {}
         for value, page in zip(wanted, pages, strict=True):
