@@ -1,0 +1,98 @@
+"""The demo as a newcomer meets it: one command, a page in a browser, a query with curl, and a clean end."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from tests.e2e.test_graphiql import CHROMIUM, browser_page, choose_persona, run_query
+
+
+class Demo:
+    """A running `gateway demo` and what it printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str, printed: str) -> None:
+        self.process, self.url, self.printed = process, url, printed
+
+
+@pytest_asyncio.fixture(scope="module")
+async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    """Small and on a free port."""
+    folder: Path = tmp_path_factory.mktemp("demo")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "demo", "--port", str(port), "--scale", "0.1"),
+        *("--folder", str(folder)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+    )
+    printed = ""
+    assert process.stdout
+    async with asyncio.timeout(90):
+        while "Stop with" not in printed:
+            line = await process.stdout.readline()
+            assert line, f"the demo ended: {printed}"
+            printed += line.decode()
+    yield Demo(process, f"http://127.0.0.1:{port}", printed)
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), 30)
+
+
+async def test_it_prints_where_the_page_is_who_one_can_be_and_a_query(demo: Demo) -> None:
+    assert f"{demo.url}/graphiql/" in demo.printed
+    for persona in (
+        "owner-harbour",
+        "finance-moeller",
+        "standard-harbour",
+        "read-only-moeller",
+        "support",
+        "admin",
+    ):
+        assert persona in demo.printed
+
+
+async def test_the_printed_query_answers_in_a_shell(demo: Demo) -> None:
+    commands = re.search(r"^  TOKEN=.*?(?=\n\n)", demo.printed, re.DOTALL | re.MULTILINE)
+    assert commands
+
+    shell = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", commands.group()], capture_output=True, text=True, timeout=30
+    )
+
+    assert '"name":"Harbour & Vale Provisions Ltd"' in shell.stdout
+    assert '"outstanding"' in shell.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+async def test_the_page_shows_a_customers_home_after_a_persona_is_picked(demo: Demo) -> None:
+    async with browser_page(demo.url) as (page, seen):
+        await choose_persona(page, "owner-harbour")
+        answer = await run_query(page)
+
+        assert answer["data"]["account"]["name"] == "Harbour & Vale Provisions Ltd"
+        assert answer["data"]["account"]["invoices"]["nodes"]
+        assert seen.hosts() == {demo.url.removeprefix("http://")}
+
+
+async def test_interrupting_it_leaves_nothing_running(demo: Demo) -> None:
+    children = psutil.Process(demo.process.pid).children(recursive=True)
+    assert children
+
+    demo.process.send_signal(signal.SIGINT)
+    await asyncio.wait_for(demo.process.wait(), 30)
+
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    assert alive == []
