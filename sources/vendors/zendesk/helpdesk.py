@@ -328,19 +328,19 @@ class Zendesk:
 
     async def _download(self, address: str) -> Answer:
         """Credentials go to the base URL's host alone; other hosts are asked only where the settings list them."""
-        url = URL(address)
+        url = _address(address)
         for _ in range(_MOST_HOPS):
             answer = await self._fetch(url)
             if answer.status not in _REDIRECTS:
                 return answer
-            url = url.join(URL(answer.headers.get("location", "")))
+            url = _address(answer.headers.get("location", ""), url)
         raise SourceBadResponse(NAME, "an attachment's address leads from redirect to redirect")
 
     async def _fetch(self, url: URL) -> Answer:
         expect, headers = (200, 404, *_REDIRECTS), {"Accept": "*/*"}
         home = URL(self._settings.base_url)
         if url.origin() == home.origin():
-            return await self._http.call("GET", str(url), expect=expect, headers=headers)
+            return await self._http.call("GET", url.raw_path_qs, expect=expect, headers=headers)
         listed = any(
             url.authority == host or (host.startswith(".") and (url.host or "").endswith(host))
             for host in self._settings.attachment_hosts
@@ -352,7 +352,7 @@ class Zendesk:
             )
         elsewhere = HttpClient(NAME, str(url.origin()), auth=NoAuth(), parallel=1)
         try:
-            return await elsewhere.call("GET", str(url), expect=expect, headers=headers)
+            return await elsewhere.call("GET", url.raw_path_qs, expect=expect, headers=headers)
         finally:
             await elsewhere.close()
 
@@ -393,6 +393,17 @@ class _ArticleSearch:
 
 def _known_form(id_: str) -> bool:
     return _ID.fullmatch(id_) is not None
+
+
+def _address(text: str, base: URL | None = None) -> URL:
+    try:
+        url = URL(text)
+        url = base.join(url) if base is not None else url
+        if url.scheme in ("http", "https") and url.host:
+            return url
+    except ValueError:
+        pass
+    raise SourceBadResponse(NAME, "an attachment's address is not one of the web")
 
 
 def _hit(key: Key) -> int:

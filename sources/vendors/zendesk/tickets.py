@@ -89,6 +89,9 @@ class _Reading:
             whole = await self._whole(organisations, bounds)
             if whole is not None:
                 return whole
+        if page > 1 and size < SEARCH_PAGE:
+            # A page is only turned within ties: the rest of them is read by full pages, from their start again.
+            page, size = page - 1, SEARCH_PAGE
         return await self._search(organisations, bounds, sort_by, page, size)
 
     async def _exported(
