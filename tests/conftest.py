@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -35,13 +36,24 @@ def specs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cluster_folder() -> Iterator[Path]:
+    """An empty folder for an embedded PostgreSQL.
+
+    Not pytest's: each session of it that starts closes the folder above to all but its owner, and a server started by
+    root runs as another user.
+    """
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster_folder: Path) -> Iterator[str]:
     """The address of a running PostgreSQL where databases may be created: TEST_DATABASE_URL or an embedded one."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
     with EmbeddedPostgres() as server:
-        yield server.start(tmp_path_factory.mktemp("postgres"))
+        yield server.start(cluster_folder / "session")
 
 
 @pytest_asyncio.fixture

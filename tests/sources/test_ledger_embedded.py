@@ -43,9 +43,9 @@ def user_of(folder) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(cluster_folder):
     """A folder below one that does not exist yet; its cluster is created once for all these tests."""
-    return tmp_path_factory.mktemp("embedded") / "state" / "postgres"
+    return cluster_folder / "state" / "postgres"
 
 
 async def test_data_stays_between_starts(folder):
