@@ -1,17 +1,20 @@
 """A bearer token becomes a Principal: verified against the issuer's published keys, never against its own header."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 import aiohttp
+import msgspec
 import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, KeySet
 from joserfc.jws import extract_compact
+from starlette.datastructures import Headers
 
 from gateway.settings import SignIn as SignInSettings
 from permissions.principal import Principal
@@ -21,7 +24,12 @@ MAX_TOKEN_BYTES = 8192
 LEEWAY_SECONDS = 60
 REFETCH_SECONDS = 10
 """Unknown key ids cause at most one look at the issuer's keys in this time."""
+BELIEVED_SECONDS = 600
+"""A key that the issuer withdraws is believed no longer than this, unless the issuer does not answer."""
+FETCH_SECONDS = 5
 REMEMBERED_TOKENS = 4096
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -34,26 +42,41 @@ class SignInRefused(Exception):
         self.status, self.code = status, code
 
 
+class _Discovery(msgspec.Struct, frozen=True):
+    issuer: str
+    jwks_uri: str
+
+
+class _Published(msgspec.Struct, frozen=True):
+    keys: list[dict[str, Any]]
+
+
 class IssuerKeys:
-    """The issuer's keys, fetched when first needed and again when a token names an unknown one; kept when the issuer is
-    away."""
+    """The issuer's keys, fetched when first needed, when a token names an unknown one, and now and then; kept when the
+    issuer is away."""
 
     def __init__(self, settings: SignInSettings) -> None:
         self._discovery = (
             settings.discovery_url or settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
         )
         self._issuer = settings.issuer
+        self._published: _Published | None = None
         self._keys: KeySet | None = None
-        self._fetched_at = float("-inf")
+        self._asked_at = self._fetched_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def for_key(self, key_id: str | None) -> KeySet:
-        """Keys among which the named one should be. Raises SignInRefused 503 when none could ever be fetched."""
+        """Keys among which the named one should be: the same object until the issuer publishes others. Raises
+        SignInRefused 503 when none could ever be fetched."""
         if not self._knows(key_id):
             async with self._lock:
-                if not self._knows(key_id) and time.monotonic() - self._fetched_at >= REFETCH_SECONDS:
-                    self._fetched_at = time.monotonic()
+                if not self._knows(key_id) and _since(self._asked_at) >= REFETCH_SECONDS:
                     await self._fetch()
+        elif _since(self._fetched_at) >= BELIEVED_SECONDS and _since(self._asked_at) >= REFETCH_SECONDS:
+            # Nobody waits for it: what is known serves until the answer is here.
+            self._asked_at = time.monotonic()
+            self._refreshing = asyncio.create_task(self._fetch())
         if self._keys is None:
             raise SignInRefused(
                 "the issuer's keys cannot be read; try again", status=503, code="SOURCE_UNAVAILABLE"
@@ -66,21 +89,52 @@ class IssuerKeys:
         )
 
     async def _fetch(self) -> None:
+        self._asked_at = time.monotonic()
         try:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-                document = await self._json(session, self._discovery)
-                if document.get("issuer") != self._issuer:
+            async with asyncio.timeout(FETCH_SECONDS), aiohttp.ClientSession() as session:
+                document = await self._read(session, self._discovery, _Discovery)
+                if document.issuer != self._issuer:
                     log.error("signin_discovery_names_another_issuer")
                     return
-                self._keys = KeySet.import_key_set(await self._json(session, document["jwks_uri"]))  # type: ignore[arg-type]
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, JoseError) as error:
+                published = await self._read(session, document.jwks_uri, _Published)
+        except (aiohttp.ClientError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
             log.warning("signin_keys_not_fetched", reason=type(error).__name__)
+            return
+        self._fetched_at = time.monotonic()
+        if published != self._published and (keys := _usable(published.keys)):
+            self._published, self._keys = published, keys
 
-    async def _json(self, session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    async def _read(self, session: aiohttp.ClientSession, url: str, type_: type[T]) -> T:
         async with session.get(url) as response:
             response.raise_for_status()
-            answer: dict[str, Any] = await response.json(content_type=None)
-            return answer
+            return msgspec.json.decode(await response.read(), type=type_)
+
+
+def _usable(published: Sequence[Mapping[str, Any]]) -> KeySet | None:
+    """The public keys for signatures. One that cannot be read, of a kind not known here, does not hide the others."""
+    keys = []
+    for row in published:
+        if row.get("kty") == "oct" or row.get("use", "sig") != "sig":
+            continue
+        try:
+            keys.append(JWKRegistry.import_key(dict(row)))
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            log.warning("signin_key_not_usable", reason=type(error).__name__)
+    if not keys:
+        log.error("signin_issuer_publishes_no_usable_key")
+        return None
+    return KeySet(keys)
+
+
+def _since(moment: float) -> float:
+    return time.monotonic() - moment
+
+
+class _Verified(msgspec.Struct, frozen=True):
+    claims: dict[str, Any]
+    key_id: str | None
+    keys: KeySet
+    """By which it was verified: when the issuer publishes others, it is verified again."""
 
 
 class SignIn:
@@ -89,26 +143,32 @@ class SignIn:
     def __init__(self, settings: SignInSettings) -> None:
         self._settings = settings
         self._keys = IssuerKeys(settings)
-        self._verified: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
-    async def principal(self, headers: Mapping[str, str]) -> Principal:
+    async def principal(self, headers: Headers) -> Principal:
         """The caller. Raises SignInRefused with what is wrong; never says more about a token than its holder knows."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        sent, wanted = headers.getlist("authorization"), headers.getlist("x-organisation")
+        if len(sent) > 1:
+            # A proxy in front may have believed the other one.
+            raise SignInRefused("several Authorization headers; send one")
+        if len(wanted) > 1:
+            raise SignInRefused("several X-Organisation headers; send one", status=400, code="BAD_USER_INPUT")
+        scheme, _, token = (sent[0] if sent else "").strip().partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
             raise SignInRefused("a bearer token is needed: Authorization: Bearer <token>")
         claims = await self._claims(token.strip())
-        return self._principal(claims, headers.get("x-organisation"))
+        return self._principal(claims, wanted[0].strip() if wanted else None)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_TOKEN_BYTES:
             raise SignInRefused("the token is too large")
-        claims = self._verified.get(token)
-        if claims is None:
-            claims = await self._verify(token)
-            self._verified[token] = claims
+        verified = self._verified.get(token)
+        if verified is None or await self._keys.for_key(verified.key_id) is not verified.keys:
+            self._verified.pop(token, None)
+            verified = self._verified[token] = await self._verify(token)
             if len(self._verified) > REMEMBERED_TOKENS:
                 self._verified.popitem(last=False)
-        now = time.time()
+        claims, now = verified.claims, time.time()
         if claims["exp"] + LEEWAY_SECONDS <= now:
             self._verified.pop(token, None)
             raise SignInRefused("the token has expired; sign in again")
@@ -116,24 +176,25 @@ class SignIn:
             raise SignInRefused("the token is not valid yet")
         return claims
 
-    async def _verify(self, token: str) -> dict[str, Any]:
-        keys = await self._keys.for_key(_key_id(token))
+    async def _verify(self, token: str) -> _Verified:
+        key_id = _key_id(token)
+        keys = await self._keys.for_key(key_id)
         try:
             claims = jwt.decode(token, keys, algorithms=list(self._settings.algorithms)).claims
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, RecursionError) as error:
             raise SignInRefused("the token is not one of the configured issuer") from error
         audiences = claims.get("aud")
         if claims.get("iss") != self._settings.issuer:
             raise SignInRefused("the token is of another issuer")
         if self._settings.audience not in (audiences if isinstance(audiences, list) else [audiences]):
             raise SignInRefused("the token is for another audience")
-        if not isinstance(claims.get("exp"), int | float) or not isinstance(
-            claims.get("nbf", 0), int | float
-        ):
+        if not _is_moment(claims.get("exp")):
             raise SignInRefused("the token has no expiry")
-        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+        if not _is_moment(claims.get("nbf", 0)):
+            raise SignInRefused("the token does not say since when it is valid")
+        if not _is_text(claims.get("sub")):
             raise SignInRefused("the token names nobody")
-        return claims
+        return _Verified(claims, key_id, keys)
 
     def _principal(self, claims: Mapping[str, Any], wanted: str | None) -> Principal:
         names = self._settings.role_names
@@ -171,9 +232,21 @@ def _key_id(token: str) -> str | None:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(value.split())
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+        value = value.split()
+    return tuple(filter(_is_text, value)) if isinstance(value, list) else ()
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return value if _is_text(value) else None
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Not empty, and without the lone surrogates that JSON can spell but no database or answer can hold."""
+    return isinstance(value, str) and value != "" and not any("\ud800" <= one <= "\udfff" for one in value)
+
+
+def _is_moment(value: Any) -> bool:
+    """JSON as Python reads it has NaN and Infinity, which no clock ever reaches."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
