@@ -10,12 +10,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Mount, Route
 
 from gateway.endpoint import GraphQLEndpoint
-from gateway.files import content
+from gateway.errors import log_sources, of_source
+from gateway.files import content, disposition, media_type
 from gateway.graphiql import GraphiQLConfig
 from gateway.graphiql import routes as graphiql_routes
 from gateway.office import Office
 from gateway.settings import Settings
-from gateway.signin import SignInRefused
+from gateway.signin import SignInRefused, challenge
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
 
@@ -51,11 +52,11 @@ def create_app(
         try:
             await office.signin.principal(request.headers)
         except SignInRefused as refused:
-            return JSONResponse({"message": str(refused)}, refused.status)
+            return _refused(refused)
         return PlainTextResponse(office.schema.as_str() + "\n")
 
     routes: list[BaseRoute] = [
-        Route("/graphql", GraphQLEndpoint(office), methods=["GET", "POST"]),
+        Route("/graphql", GraphQLEndpoint(office)),
         Route("/schema.graphql", sdl),
         Route("/files/{token}", file),
         Route("/health/live", _live),
@@ -67,6 +68,10 @@ def create_app(
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.office = office
     return app
+
+
+def _refused(refused: SignInRefused) -> Response:
+    return JSONResponse({"message": str(refused), "code": refused.code}, refused.status, challenge(refused))
 
 
 async def _live(request: Request) -> Response:
@@ -81,7 +86,7 @@ async def _file(office: Office, request: Request) -> Response:
     try:
         principal = await office.signin.principal(request.headers)
     except SignInRefused as refused:
-        return JSONResponse({"message": str(refused)}, refused.status)
+        return _refused(refused)
     what = office.files.read(principal, request.path_params["token"])
     if what is None:
         return JSONResponse(
@@ -92,16 +97,17 @@ async def _file(office: Office, request: Request) -> Response:
             sources = await office.sources_for(principal)
             found = await content(what, principal, office.schema.policy, sources)
     except SourceError as error:
-        return JSONResponse({"message": str(error), "code": error.code}, 503)
+        log_sources([error])
+        said = of_source(error)
+        return JSONResponse({"message": said["message"], **said["extensions"]}, 503)
     if found is None:
         return JSONResponse({"message": "the file is not there any more"}, 404)
-    name = found.file_name.encode("ascii", "replace").decode().replace('"', "'")
     return Response(
         found.body,
-        media_type=found.media_type,
         headers={
+            "Content-Type": media_type(found),
             # Whatever the file is, a browser must store it and never run it in the portal's origin.
-            "Content-Disposition": f'attachment; filename="{name}"',
+            "Content-Disposition": disposition(found),
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "sandbox",
             "Cache-Control": "private, no-store",

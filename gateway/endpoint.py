@@ -6,17 +6,22 @@ from typing import Any
 
 import msgspec
 import structlog
+from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types import ExecutionResult
 
-from gateway.errors import formatted
+from gateway.errors import formatted, log_sources, of_source
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
-from gateway.signin import SignInRefused
+from gateway.signin import SignInRefused, challenge
+from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
 
+METHODS = ("GET", "POST")
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
@@ -34,9 +39,9 @@ class Operation(msgspec.Struct, frozen=True, rename="camel"):
 class BadRequest(Exception):
     """The request is not GraphQL over HTTP; the message says why."""
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    def __init__(self, message: str, status: int = 400, code: str = "BAD_USER_INPUT") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.code = status, code
 
 
 _operation = msgspec.json.Decoder(Operation)
@@ -55,6 +60,8 @@ class GraphQLEndpoint:
 
     async def _respond(self, request: Request) -> Response:
         """What goes wrong is an answer, too."""
+        if request.method not in METHODS:
+            return Response(f"use {' or '.join(METHODS)}\n", 405, {"Allow": ", ".join(METHODS)}, "text/plain")
         request_id = uuid.uuid4().hex
         media_type = _answer_type(request.headers.get("accept", ""))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -62,17 +69,26 @@ class GraphQLEndpoint:
                 principal = await self._office.signin.principal(request.headers)
                 operation = await _read(request)
             except SignInRefused as refused:
-                return _refusal(str(refused), refused.code, refused.status, media_type)
+                return _refusal(str(refused), refused.code, refused.status, media_type, challenge(refused))
             except BadRequest as refused:
-                return _refusal(str(refused), "BAD_USER_INPUT", refused.status, media_type)
+                return _refusal(str(refused), refused.code, refused.status, media_type)
             with deadline(self._office.settings.door.deadline):
-                context = await self._office.context(principal)
-                result = await self._office.schema.execute(
-                    operation.query,
-                    variable_values=operation.variables,
-                    context_value=context,
-                    operation_name=operation.operation_name,
-                )
+                try:
+                    context = await self._office.context(principal)
+                except SourceError as error:
+                    log_sources([error])
+                    return _answered({"errors": [of_source(error)]}, 503, media_type, request_id)
+                try:
+                    result: Any = await self._office.schema.execute(
+                        operation.query,
+                        variable_values=operation.variables,
+                        context_value=context,
+                        operation_name=operation.operation_name,
+                    )
+                except MissingQueryError:
+                    result = _not_run("the document is empty")
+                except CannotGetOperationTypeError:
+                    result = _not_run("the document has no such operation: check operationName")
             return self._answer(result, media_type, request_id)
 
     def _answer(self, result: Any, media_type: str, request_id: str) -> Response:
@@ -85,15 +101,24 @@ class GraphQLEndpoint:
         if ran:
             body["data"] = result.data
         status = 200 if ran or media_type != GRAPHQL_RESPONSE else 400
-        return Response(_encode(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
+        return _answered(body, status, media_type, request_id)
+
+
+def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
+    return Response(_encode(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
+
+
+def _not_run(message: str) -> ExecutionResult:
+    return ExecutionResult(data=None, errors=[GraphQLError(message)])
 
 
 def _answer_type(accept: str) -> str:
     return GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
 
 
-def _refusal(message: str, code: str, status: int, media_type: str) -> Response:
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+def _refusal(
+    message: str, code: str, status: int, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
     body = _encode({"errors": [{"message": message, "extensions": {"code": code}}]})
     return Response(body, status, headers, f"{media_type}; charset=utf-8")
 
@@ -107,7 +132,9 @@ async def _read(request: Request) -> Operation:
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raise BadRequest(f"the request is larger than {MAX_BODY_BYTES >> 10} kB", 413)
+            raise BadRequest(f"the request is larger than {MAX_BODY_BYTES >> 10} kB", 413, "LIMIT_EXCEEDED")
+    if body.lstrip()[:1] == b"[":
+        raise BadRequest("send one operation per request; a list of them is not taken")
     try:
         return _operation.decode(body)
     except msgspec.ValidationError as error:

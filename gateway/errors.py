@@ -4,17 +4,59 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 
 from resolvers.errors import GraphError
-from sources.ports.errors import SourceError
+from sources.ports.errors import (
+    SourceBadResponse,
+    SourceError,
+    SourceRateLimited,
+    SourceRejected,
+    SourceTimeout,
+    SourceUnavailable,
+)
 
 log = structlog.get_logger()
+
+_MASKED: tuple[tuple[type[SourceError], str], ...] = (
+    (SourceTimeout, "no answer in time"),
+    (SourceUnavailable, "not available at the moment"),
+    (SourceRejected, "not available at the moment"),
+    (SourceRateLimited, "asked too often at the moment"),
+    (SourceBadResponse, "gave an answer that cannot be used"),
+)
+"""What clients read of a source's failure. Why it failed names hosts and settings, which are the operator's: it is
+logged. What the client can mend (a filter, a link that staff must confirm) is shown as it is."""
 
 
 def formatted(errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
     """For the answer's ``errors``, in the order of the executor."""
+    log_sources([error.original_error for error in errors])
     return [_formatted(error, request_id) for error in errors]
+
+
+def of_source(error: SourceError) -> dict[str, Any]:
+    """A source's failure as an entry of ``errors``, without a path."""
+    extensions: dict[str, Any] = {"code": error.code, "source": error.source}
+    if error.retry_after is not None:
+        extensions["retryAfter"] = error.retry_after
+    masked = next((words for family, words in _MASKED if isinstance(error, family)), None)
+    return {"message": f"{error.source}: {masked}" if masked else str(error), "extensions": extensions}
+
+
+def log_sources(errors: Sequence[BaseException | None]) -> None:
+    """Once per failure, however many fields it left empty."""
+    failures = {id(error): error for error in errors if isinstance(error, SourceError)}
+    for error in failures.values():
+        if any(isinstance(error, family) for family, _ in _MASKED):
+            log.warning(
+                "source_error",
+                source=error.source,
+                code=error.code,
+                reason=str(error),
+                vendor_code=error.vendor_code,
+                vendor_request_id=error.request_id,
+            )
 
 
 def _formatted(error: GraphQLError, request_id: str) -> dict[str, Any]:
@@ -23,6 +65,9 @@ def _formatted(error: GraphQLError, request_id: str) -> dict[str, Any]:
         shown["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
     if error.path is not None:
         shown["path"] = error.path
+    cause = error.original_error
+    if isinstance(cause, SourceError):
+        return shown | of_source(cause)
     shown["extensions"] = extensions = _extensions(error)
     if extensions["code"] == "INTERNAL":
         shown["message"] = f"internal error; quote request {request_id}"
@@ -32,13 +77,12 @@ def _formatted(error: GraphQLError, request_id: str) -> dict[str, Any]:
 
 def _extensions(error: GraphQLError) -> dict[str, Any]:
     cause = error.original_error
-    if isinstance(cause, SourceError):
-        extensions: dict[str, Any] = {"code": cause.code, "source": cause.source}
-        if cause.retry_after is not None:
-            extensions["retryAfter"] = cause.retry_after
-        return extensions
     if isinstance(cause, GraphError):
         return {"code": cause.code, **_detail(cause)}
+    if cause is None and error.extensions and "code" in error.extensions:
+        return {"code": error.extensions["code"]}
+    if isinstance(error, GraphQLSyntaxError) and error.message.endswith("Parsing aborted."):
+        return {"code": "LIMIT_EXCEEDED"}
     if cause is None or isinstance(cause, GraphQLError):
         # graphql-core's own words about the document, its variables and its arguments.
         return {"code": "BAD_USER_INPUT"} if error.path is None or _is_input(error) else {"code": "INTERNAL"}

@@ -1,5 +1,6 @@
 """Short-lived links to files: signed for one caller, and every right is asked again when one is used."""
 
+import re
 import time
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -48,11 +49,24 @@ class SignedLinks:
         """None for a link that is forged, expired, or another caller's."""
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, RecursionError):
             return None
         ours = claims["sub"] == principal.subject and claims["org"] == principal.organisation
         what: list[str] = claims["what"]
         return what if ours and claims["exp"] > time.time() else None
+
+
+def disposition(file: Content) -> str:
+    """To be stored under its own name, by RFC 6266: whoever named the file cannot write headers with it."""
+    name = "".join(one for one in file.file_name if one.isprintable() and one not in "/\\") or "file"
+    plain = re.sub(r'[^ -~]|["%]', "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def media_type(file: Content) -> str:
+    """As the source says where that is a media type, which a person with a mail program may have written."""
+    known = re.fullmatch(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", file.media_type, re.ASCII)
+    return file.media_type if known else "application/octet-stream"
 
 
 async def content(

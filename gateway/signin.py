@@ -42,6 +42,11 @@ class SignInRefused(Exception):
         self.status, self.code = status, code
 
 
+def challenge(refused: SignInRefused) -> dict[str, str]:
+    """The header that an answer with status 401 owes its client."""
+    return {"WWW-Authenticate": "Bearer"} if refused.status == 401 else {}
+
+
 class _Discovery(msgspec.Struct, frozen=True):
     issuer: str
     jwks_uri: str
