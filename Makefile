@@ -61,9 +61,9 @@ schema-check: installed
 
 schema-lint:
 	@if command -v npm >/dev/null; \
-	then $(MAKE) --no-print-directory tests/schema/node_modules/.package-lock.json && npm --prefix tests/schema run lint; \
+	then $(MAKE) --no-print-directory tests/schema/node_modules/.package-lock.json && npm --prefix tests/schema --loglevel=error --silent run lint; \
 	else echo 'schema lint skipped: node is not installed'; fi
 
 tests/schema/node_modules/.package-lock.json: tests/schema/package-lock.json
-	npm --prefix tests/schema ci --no-audit --no-fund
+	npm --prefix tests/schema --loglevel=error --no-audit --no-fund ci
 	@touch $@

@@ -43,7 +43,8 @@ log=.venv/install.log
                 printf "  %3d of %d  %-40.40s$end" "$seen" "$total" "${line%%[ ;=]*}"
             fi
             ;;
-        'Installing collected packages'*) printf '  %-60.60s\n' "${line%%:*}" ;;
+        'Installing collected packages'*) printf '  %-60s\n' 'fetched, unpacking' ;;
+        'Building editable'*) printf '  %-60s\n' 'the gateway itself' ;;
         esac
     done
 }

@@ -12,7 +12,8 @@ export default [
       ...graphql.configs["flat/schema-all"].rules,
       ...graphql.configs["flat/schema-relay"].rules,
 
-      // Stricter than the rule sets, which ask for descriptions of types, directives and root fields only.
+      // Stricter than the rule sets, which ask for descriptions of types, directives and root fields only. But for a
+      // directive's arguments: the library that prints the schema leaves theirs out, so the directive's own says it.
       "@graphql-eslint/require-description": [
         "error",
         {
@@ -22,6 +23,7 @@ export default [
           FieldDefinition: true,
           InputValueDefinition: true,
           EnumValueDefinition: true,
+          ignoredSelectors: ["[type=InputValueDefinition][parent.kind=DirectiveDefinition]"],
         },
       ],
 
