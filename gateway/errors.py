@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from graphql import GraphQLError, GraphQLSyntaxError
+from graphql import GraphQLError
 
 from resolvers.errors import GraphError
 from sources.ports.errors import (
@@ -27,6 +27,9 @@ _MASKED: tuple[tuple[type[SourceError], str], ...] = (
 )
 """What clients read of a source's failure. Why it failed names hosts and settings, which are the operator's: it is
 logged. What the client can mend (a filter, a link that staff must confirm) is shown as it is."""
+
+_TOO_MUCH = ("Parsing aborted.", "Validation aborted.", "introspection depth exceeded")
+"""How graphql-core's words end when it gives a document up."""
 
 
 def formatted(errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
@@ -81,7 +84,7 @@ def _extensions(error: GraphQLError) -> dict[str, Any]:
         return {"code": cause.code, **_detail(cause)}
     if cause is None and error.extensions and "code" in error.extensions:
         return {"code": error.extensions["code"]}
-    if isinstance(error, GraphQLSyntaxError) and error.message.endswith("Parsing aborted."):
+    if cause is None and error.path is None and error.message.endswith(_TOO_MUCH):
         return {"code": "LIMIT_EXCEEDED"}
     if cause is None or isinstance(cause, GraphQLError):
         # graphql-core's own words about the document, its variables and its arguments.

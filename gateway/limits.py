@@ -1,30 +1,306 @@
-"""What a request may be at most."""
+"""What a request may be at most: its size, its shape, and an estimate of the rows and calls that it would cost."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from strawberry.extensions import (
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    SchemaExtension,
-    ValidationCache,
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
+    GraphQLSchema,
+    IntValueNode,
+    ListValueNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    VariableNode,
+    get_named_type,
+    is_abstract_type,
+    is_object_type,
+    parse,
+    validate,
 )
+from strawberry.extensions import SchemaExtension
+
+from resolvers.vocabulary import DEFAULT_PAGE
+from sources.ports.common import PAGE_CAP
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_TOKENS = 4000
 MAX_DEPTH = 16
+"""Fields inside fields; introspection has a limit of graphql-core's own."""
 MAX_ALIASES = 50
-CACHED_DOCUMENTS = 1000
+"""With every fragment written out."""
+MAX_ROWS = 20_000
+"""Of all connections together, were every page full."""
+MAX_CALLS_PER_ROW = 200
+"""Of all fields that have no batch at their source (``batched(call_per_row=True)``), were every page full."""
+
+CACHED_DOCUMENTS = 250
+CACHED_LENGTH = 8_000
+"""Of the longest document that is kept."""
 
 
-def extensions() -> Sequence[type[SchemaExtension] | Callable[[], Any]]:
-    """Strawberry's own limiters, and its caches of parsed and validated documents."""
-    return (
-        lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
-        lambda: QueryDepthLimiter(max_depth=MAX_DEPTH),
-        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
-        lambda: ValidationCache(maxsize=CACHED_DOCUMENTS),
-    )
+class LimitExceeded(GraphQLError):
+    """More than a request may be or cost; the message names the limit."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, extensions={"code": "LIMIT_EXCEEDED"})
+
+
+class Limits(SchemaExtension):
+    """Parses and validates within the limits, each document once. Nothing is fetched for what is refused."""
+
+    _prepared: "_Prepared | None" = None
+
+    def on_parse(self) -> Iterator[None]:
+        """Raises GraphQLError where the text is no document."""
+        context = self.execution_context
+        if context.query:
+            # A long document is prepared anew each time, so that such cannot fill the memory.
+            prepare = _prepare if len(context.query) <= CACHED_LENGTH else _Prepared
+            self._prepared = prepare(context.schema._schema, context.query)
+            context.graphql_document = self._prepared.document
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Strawberry validates only where nobody has yet."""
+        context = self.execution_context
+        if self._prepared is not None:
+            context.pre_execution_errors = self._prepared.refusals(
+                context._provided_operation_name, context.variables or {}
+            )
+        yield
+
+
+def extensions() -> tuple[type[SchemaExtension], ...]:
+    """For the schema."""
+    return (Limits,)
+
+
+# -- the document -----------------------------------------------------------------------------------------------
+
+
+class _Prepared:
+    """A parsed document, and why it must not run."""
+
+    def __init__(self, schema: GraphQLSchema, text: str) -> None:
+        self._schema = schema
+        self.document = parse(text, max_tokens=MAX_TOKENS)
+        self._operations = _operations(self.document)
+        try:
+            # First, as validation itself takes the longer the larger the document is.
+            self._errors = _too_large(self.document) or validate(schema, self.document)
+        except RecursionError:
+            self._errors = [LimitExceeded("the document's fragments are nested too deeply")]
+        self._too_dear = lru_cache(maxsize=16)(self._estimated)
+
+    def refusals(self, operation_name: str | None, variables: Mapping[str, Any]) -> list[GraphQLError]:
+        """None of them: it may run."""
+        if self._errors:
+            return list(self._errors)
+        if operation_name is None and len(self._operations) > 1:
+            return [GraphQLError("the document has several operations: say which one as operationName")]
+        return list(self._too_dear(operation_name, tuple(sorted(_sizes(variables)))))
+
+    def _estimated(
+        self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]
+    ) -> list[GraphQLError]:
+        operation = next(
+            found
+            for found in self._operations
+            if operation_name is None or (found.name is not None and found.name.value == operation_name)
+        )
+        return _too_dear(self._schema, self.document, operation, dict(sizes))
+
+
+_prepare = lru_cache(maxsize=CACHED_DOCUMENTS)(_Prepared)
+
+
+def _too_large(document: DocumentNode) -> list[GraphQLError]:
+    fragments = _fragments(document)
+    known: dict[str, tuple[int, int]] = {}
+    shapes = [_shape(operation.selection_set, fragments, known) for operation in _operations(document)]
+    depth, aliases = max((depth for depth, _ in shapes), default=0), sum(aliases for _, aliases in shapes)
+    errors: list[GraphQLError] = []
+    if depth > MAX_DEPTH:
+        errors.append(LimitExceeded(f"the document is {depth} fields deep; at most {MAX_DEPTH}"))
+    if aliases > MAX_ALIASES:
+        shown = aliases if aliases < 10**6 else "more than a million"
+        errors.append(LimitExceeded(f"the document has {shown} aliases; at most {MAX_ALIASES}"))
+    return errors
+
+
+def _shape(
+    selection_set: SelectionSetNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    known: dict[str, tuple[int, int]],
+) -> tuple[int, int]:
+    """Depth and aliases. Each fragment is looked at once, however often it is spread."""
+    depth = aliases = 0
+    for selection in selection_set.selections:
+        below = (0, 0)
+        if isinstance(selection, FragmentSpreadNode):
+            name = selection.name.value
+            if name not in known:
+                known[name] = (0, 0)  # a fragment that spreads itself is validation's to refuse
+                if name in fragments:
+                    known[name] = _shape(fragments[name].selection_set, fragments, known)
+            below = known[name]
+        elif inner := _inside(selection):
+            below = _shape(inner, fragments, known)
+        if isinstance(selection, FieldNode):
+            below = (
+                0 if selection.name.value.startswith("__") else below[0] + 1,
+                below[1] + (selection.alias is not None),
+            )
+        depth, aliases = max(depth, below[0]), aliases + below[1]
+    return depth, aliases
+
+
+def _inside(selection: SelectionNode) -> SelectionSetNode | None:
+    found: SelectionSetNode | None = getattr(selection, "selection_set", None)
+    return found
+
+
+def _operations(document: DocumentNode) -> list[OperationDefinitionNode]:
+    return [found for found in document.definitions if isinstance(found, OperationDefinitionNode)]
+
+
+def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    return {
+        found.name.value: found for found in document.definitions if isinstance(found, FragmentDefinitionNode)
+    }
+
+
+# -- the estimate -----------------------------------------------------------------------------------------------
+
+
+def _sizes(variables: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+    """What of the variables can say how many rows are asked for: numbers, and how long lists are."""
+    for name, value in variables.items():
+        if value is None:
+            yield name, DEFAULT_PAGE
+        elif isinstance(value, int):
+            yield name, int(value)
+        elif isinstance(value, list):
+            yield name, len(value)
+
+
+def _too_dear(
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    operation: OperationDefinitionNode,
+    sizes: Mapping[str, int],
+) -> list[GraphQLError]:
+    """For a valid document. What ``@skip`` and ``@include`` leave out counts as well."""
+    assert schema.query_type is not None
+    defaults = {
+        variable.variable.name.value: int(variable.default_value.value)
+        for variable in operation.variable_definitions or ()
+        if isinstance(variable.default_value, IntValueNode)
+    }
+    estimate = _Estimate(schema, _fragments(document), {**defaults, **sizes})
+    rows, calls = estimate.of(schema.query_type, [operation.selection_set])
+    errors: list[GraphQLError] = []
+    if rows > MAX_ROWS:
+        errors.append(
+            LimitExceeded(f"this could read {rows:,} rows; at most {MAX_ROWS:,}: ask for smaller pages")
+        )
+    if calls.total() > MAX_CALLS_PER_ROW:
+        errors.append(
+            LimitExceeded(
+                f"{' and '.join(sorted(calls))} could cost {calls.total():,} calls, one per row; "
+                f"at most {MAX_CALLS_PER_ROW}: ask for it on fewer rows"
+            )
+        )
+    return errors
+
+
+class _Estimate:
+    """Collects fields as an executor does, with every page full."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        variables: Mapping[str, int],
+    ) -> None:
+        self._schema, self._fragments, self._variables = schema, fragments, variables
+
+    def of(self, type_: Any, sets: Iterable[SelectionSetNode]) -> tuple[int, Counter[str]]:
+        """Rows, and calls by coordinate, below one value of this type; of an abstract type the dearest."""
+        rows, calls = 0, Counter[str]()
+        if is_abstract_type(type_):
+            for possible in self._schema.get_possible_types(type_):
+                some_rows, some_calls = self.of(possible, sets)
+                rows, calls = max(rows, some_rows), calls | some_calls
+            return rows, calls
+        for nodes in self._fields(type_, sets).values():
+            name = nodes[0].name.value
+            field: GraphQLField | None = type_.fields.get(name)
+            if field is None:
+                continue  # introspection
+            size = self._size(field, nodes[0])
+            rows += size or 0
+            if _calls_per_row(field):
+                calls[f"{type_.name}.{name}"] += 1
+            target = get_named_type(field.type)
+            if is_object_type(target) or is_abstract_type(target):
+                some_rows, some_calls = self.of(
+                    target, [node.selection_set for node in nodes if node.selection_set]
+                )
+                many = 1 if size is None else size
+                rows += many * some_rows
+                calls.update({coordinate: many * count for coordinate, count in some_calls.items()})
+        return rows, calls
+
+    def _fields(self, type_: Any, sets: Iterable[SelectionSetNode]) -> dict[str, list[FieldNode]]:
+        found: dict[str, list[FieldNode]] = {}
+        spread: set[str] = set()
+        todo = list(sets)
+        while todo:
+            for selection in todo.pop().selections:
+                if isinstance(selection, FieldNode):
+                    found.setdefault((selection.alias or selection.name).value, []).append(selection)
+                    continue
+                fragment: Any = selection
+                if isinstance(selection, FragmentSpreadNode):
+                    if selection.name.value in spread:
+                        continue
+                    spread.add(selection.name.value)
+                    fragment = self._fragments[selection.name.value]
+                condition = fragment.type_condition
+                if condition is None or self._covers(condition.name.value, type_):
+                    todo.append(fragment.selection_set)
+        return found
+
+    def _covers(self, condition: str, type_: Any) -> bool:
+        named: Any = self._schema.type_map[condition]
+        return named is type_ or (is_abstract_type(named) and self._schema.is_sub_type(named, type_))
+
+    def _size(self, field: GraphQLField, node: FieldNode) -> int | None:
+        """How many rows; None for what is no list of its own."""
+        if "first" not in field.args and "ids" not in field.args:
+            return None
+        asked = []
+        for argument in node.arguments or ():
+            if argument.name.value in ("first", "last", "ids"):
+                value = argument.value
+                if isinstance(value, IntValueNode):
+                    asked.append(int(value.value))
+                elif isinstance(value, ListValueNode):
+                    asked.append(len(value.values))
+                elif isinstance(value, VariableNode):
+                    asked.append(self._variables.get(value.name.value, DEFAULT_PAGE))
+        return min(PAGE_CAP, max(0, *asked)) if asked else DEFAULT_PAGE
+
+
+def _calls_per_row(field: GraphQLField) -> bool:
+    definition = field.extensions.get("strawberry-definition")
+    return definition is not None and bool(definition.metadata.get("call_per_row"))

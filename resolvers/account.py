@@ -21,6 +21,7 @@ from resolvers.vocabulary import (
     Node,
     OrderDirection,
     OwnFields,
+    accepts_nothing,
     batched,
     described,
     identified,
@@ -154,6 +155,8 @@ class Account(Node):
         direction = order_by.direction if order_by else Direction.DESC
         order = _order("tickets", field, direction)
         query = ticket_query(window(first, after, last, before, order), filter, field, direction)
+        if filter and accepts_nothing(filter.status, filter.priority):
+            return info.context.nothing(order)  # type: ignore[return-value]
         return info.context.page(info.context.sources.tickets_of, query, order, root.ref)  # type: ignore[return-value]
 
     @batched(
@@ -163,7 +166,11 @@ class Account(Node):
         return info.context.value(info.context.sources.open_ticket_counts_of, root.ref)  # type: ignore[return-value]
 
     @batched(
-        description="Files, newest first unless asked otherwise.", directives=[requires("documents:read")]
+        call_per_row=True,
+        description=(
+            "Files, newest first unless asked otherwise. The document store has no batch for it: one call per account."
+        ),
+        directives=[requires("documents:read")],
     )
     def documents(
         root: strawberry.Parent[Any],
@@ -181,6 +188,8 @@ class Account(Node):
         direction = order_by.direction if order_by else Direction.DESC
         order = _order("documents", field, direction)
         query = document_query(window(first, after, last, before, order), filter, field, direction)
+        if filter and accepts_nothing(filter.kind):
+            return info.context.nothing(order)  # type: ignore[return-value]
         return info.context.page(info.context.sources.documents_of, query, order, root.ref)  # type: ignore[return-value]
 
     @batched(

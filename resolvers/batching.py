@@ -1,6 +1,7 @@
 """The start-up check that nothing below a list is fetched row by row."""
 
 from collections.abc import Iterator
+from types import CodeType
 from typing import Any
 
 from graphql import (
@@ -21,8 +22,8 @@ class UnbatchedField(Exception):
 def refuse_unbatched(schema: GraphQLSchema) -> None:
     """Every field that can occur more than once in an answer is either read from its record or marked ``batched``.
 
-    A resolver that awaits by itself (``async def``) is always refused; one that reaches for the sources or the loaders
-    must be declared with ``batched``. Connections count as lists. Raises UnbatchedField.
+    A resolver that awaits by itself (``async def``) is always refused; one that reaches for the sources or the loaders,
+    or hands its ``info`` on, must be declared with ``batched``. Connections count as lists. Raises UnbatchedField.
     """
     faults = [
         f"{type_name}.{name}: below a list and not batched; return a loader's answer and declare it with batched()"
@@ -71,5 +72,15 @@ def _fetches(field: GraphQLField) -> bool:
         return False
     if definition.is_async:
         return True
-    reads = _READS.intersection(definition.base_resolver.wrapped_func.__code__.co_names)
-    return bool(reads) and not definition.metadata.get("batched")
+    code = definition.base_resolver.wrapped_func.__code__
+    names = set(_names(code))
+    # Handing the whole info on hides what becomes of it.
+    reads = bool(_READS & names) or ("info" in code.co_varnames and "context" not in names)
+    return reads and not definition.metadata.get("batched")
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)

@@ -96,6 +96,10 @@ class Context:
 
         return self._load((read.__name__, query), batch, parent)
 
+    def nothing(self, order: str) -> ConnectionOf:
+        """An empty page, for a filter that nothing can fit; no source is asked."""
+        return ConnectionOf(Page((), ()), order)
+
     def value(
         self, read: Callable[[Sequence[Ref]], Awaitable[Sequence[V | Exception]]], parent: Ref
     ) -> Future[V]:

@@ -79,7 +79,7 @@ class Document(Node):
         record: DocumentRecord = root
         return info.context.file_link("document", node_id("Document", record.ref))  # type: ignore[return-value]
 
-    @batched(description="All versions, newest first.")
+    @batched(call_per_row=True, description="All versions, newest first. Up to one call per document.")
     def versions(root: strawberry.Parent[Any], info: Info) -> list[DocumentVersion] | None:
         record: DocumentRecord = root
         return info.context.value(info.context.sources.versions_of, record.ref)  # type: ignore[return-value]
@@ -108,7 +108,9 @@ class DocumentOrdering:
     description="Which documents; all that is given must hold. Filtered here: a listing has no filter but its folder."
 )
 class DocumentFilter:
-    kind: list[DocumentKind] | None = strawberry.field(default=None, description="Any of these.")  # type: ignore[valid-type]
+    kind: list[DocumentKind] | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="Any of these; an empty list fits nothing."
+    )
     tags: list[str] | None = strawberry.field(default=None, description="All of these.")
     text: str | None = strawberry.field(default=None, description="In the title, whatever the case.")
 

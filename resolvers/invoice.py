@@ -154,7 +154,9 @@ class InvoiceOrdering:
     description="Which invoices; all that is given must hold. The accounting system does the filtering."
 )
 class InvoiceFilter:
-    status: list[InvoiceStatus] | None = strawberry.field(default=None, description="Any of these.")  # type: ignore[valid-type]
+    status: list[InvoiceStatus] | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="Any of these; an empty list fits nothing."
+    )
     due: DateRange | None = strawberry.field(default=None, description="The due date.")
     issued: DateRange | None = strawberry.field(default=None, description="The day of issue.")
     overdue: bool | None = strawberry.field(

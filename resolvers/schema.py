@@ -1,6 +1,6 @@
 """The graph's roots, and the one function that builds a schema."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import strawberry
@@ -16,7 +16,7 @@ from resolvers.batching import refuse_unbatched
 from resolvers.contact import Contact
 from resolvers.context import Context, Info
 from resolvers.document import Document
-from resolvers.errors import BadUserInput, Forbidden
+from resolvers.errors import BadUserInput, Forbidden, GraphError, NotFound
 from resolvers.invoice import Invoice
 from resolvers.own_fields import FILTERS, OwnFieldsOf
 from resolvers.ticket import Article, Ticket
@@ -58,7 +58,7 @@ class Query:
     ) -> list[Node | None] | None:
         if len(ids) > PAGE_CAP:
             raise BadUserInput(f"at most {PAGE_CAP} ids at once")
-        return [_node(info.context, id) for id in ids]
+        return [_node_or_error(info.context, id) for id in ids]
 
     @batched(description="An account by its id.", directives=[requires("accounts:read")])
     def account(self, info: Info, id: ID) -> Account | None:
@@ -155,21 +155,32 @@ class GatewaySchema(strawberry.Schema):
 
 
 def _node(context: Context, id: str) -> Any:
-    type_name, ref = parse_node_id(id) or ("Account", None)
+    type_name, ref = parse_node_id(id) or ("", None)
+    if ref is None or type_name not in _reads(context):
+        raise NotFound("record")
     return _record(context, type_name, ref)
+
+
+def _node_or_error(context: Context, id: str) -> Any:
+    """What stands in a list's place: one id that cannot be read leaves the others alone."""
+    try:
+        return _node(context, id)
+    except GraphError as error:
+        return error
 
 
 def _record(context: Context, type_name: str, ref: Ref | None) -> Any:
     """Raises Forbidden where the caller may see no record of the type at all."""
-    reads = {
+    if not context.policy.may_see(context.principal, type_name):
+        raise Forbidden(f"{type_name} needs a scope that you do not hold")
+    return context.record(type_name.lower(), _reads(context)[type_name], ref)
+
+
+def _reads(context: Context) -> Mapping[str, Callable[[Sequence[Ref]], Awaitable[Sequence[Any]]]]:
+    return {
         "Account": context.sources.accounts,
         "Contact": context.sources.contacts,
         "Document": context.sources.documents,
         "Invoice": context.sources.invoices,
         "Ticket": context.sources.tickets,
     }
-    if type_name not in reads:
-        type_name, ref = "Account", None
-    if not context.policy.may_see(context.principal, type_name):
-        raise Forbidden(f"{type_name} needs a scope that you do not hold")
-    return context.record(type_name.lower(), reads[type_name], ref)

@@ -131,10 +131,11 @@ class Ticket(Node):
     due_at: datetime | None = strawberry.field(description="When it should be done.")
 
     @batched(
+        call_per_row=True,
         description=(
             "What was said, oldest first. The helpdesk has no batch for comments: one call per ticket, so ask for them "
             "on few tickets. Paged here, after internal notes are taken out."
-        )
+        ),
     )
     def comments(
         root: strawberry.Parent[Any],
@@ -179,8 +180,12 @@ class TicketOrdering:
 
 @strawberry.input(description="Which tickets; all that is given must hold. The helpdesk does the filtering.")
 class TicketFilter:
-    status: list[TicketStatus] | None = strawberry.field(default=None, description="Any of these.")  # type: ignore[valid-type]
-    priority: list[TicketPriority] | None = strawberry.field(default=None, description="Any of these.")  # type: ignore[valid-type]
+    status: list[TicketStatus] | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="Any of these; an empty list fits nothing."
+    )
+    priority: list[TicketPriority] | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="Any of these; an empty list fits nothing."
+    )
     updated_since: datetime | None = strawberry.field(default=None, description="Changed then or later.")
     created_since: datetime | None = strawberry.field(default=None, description="Raised then or later.")
     text: str | None = strawberry.field(default=None, description="Words that the helpdesk finds in it.")

@@ -306,13 +306,14 @@ def window(first: int | None, after: str | None, last: int | None, before: str |
 
 
 _CURSOR = msgspec.json.Decoder(tuple[str, Key])
+_LONGEST_CURSOR = 8_192
 
 
 def _key(text: str | None, order: str, argument: str) -> Key | None:
     if text is None:
         return None
     try:
-        made_for, key = _CURSOR.decode(_clear(text).encode())
+        made_for, key = _CURSOR.decode(_clear(text).encode() if len(text) <= _LONGEST_CURSOR else b"")
     except msgspec.DecodeError:
         raise BadUserInput(f"{argument} is not a cursor of this graph") from None
     if made_for != order:
@@ -383,13 +384,19 @@ class FileLink:
     expires_at: datetime = strawberry.field(description="From then on the address answers 404.")
 
 
+def accepts_nothing(*accepted: Sequence[Any] | None) -> bool:
+    """Is one of these filters an empty list? "Any of these" of none fits nothing, where leaving it out fits all."""
+    return any(values is not None and not values for values in accepted)
+
+
 OwnFields = JSON | None
 """The place where filters on a firm's own fields arrive; the schema shows the declared fields in its stead."""
 
 
-def batched(resolver: Any = None, **options: Any) -> Any:
+def batched(resolver: Any = None, *, call_per_row: bool = False, **options: Any) -> Any:
     """A field that is answered through a loader of the request, so that any number of parents cost one call.
 
-    The resolver returns what ``load`` gives and awaits nothing itself; start-up refuses it otherwise.
+    The resolver returns what ``load`` gives and awaits nothing itself; start-up refuses it otherwise. ``call_per_row``:
+    the source has no batch for it, so that a request may ask for it on a limited number of rows.
     """
-    return strawberry.field(resolver, metadata={"batched": True}, **options)
+    return strawberry.field(resolver, metadata={"batched": True, "call_per_row": call_per_row}, **options)
