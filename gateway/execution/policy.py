@@ -1,5 +1,6 @@
 """graphql-core's executor, told by the policy which fields not to execute."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from graphql import GraphQLObjectType
@@ -27,7 +28,7 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         context: Context = self.context_value
-        self._denied = context.policy.denied(context.principal.scopes)
+        self.denied = context.policy.denied(context.principal.scopes)
         self._told: set[tuple[str, ...]] = set()
 
     def execute_field(
@@ -40,14 +41,22 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
     ) -> Any:
         """As graphql-core's, but for denied fields."""
         name = field_details_list[0].node.name.value
-        rule = self._denied.get((parent_type.name, name))
-        if rule is None:
+        if (parent_type.name, name) not in self.denied:
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
-        place = tuple(part for part in path.as_list() if isinstance(part, str))
-        if place not in self._told:
-            self._told.add(place)
-            field = parent_type.fields[name]
-            self.handle_field_error(
-                DeniedField(f"{parent_type.name}.{name}", rule), field.type, field_details_list, path
-            )
+        if error := self.denial(parent_type, name, path.as_list()):
+            self.handle_field_error(error, parent_type.fields[name].type, field_details_list, path)
         return None
+
+    def denial(
+        self, parent_type: GraphQLObjectType, name: str, path: Sequence[str | int]
+    ) -> DeniedField | None:
+        """The error of a denied field at this path; None when its place was told of before."""
+        place = tuple(part for part in path if isinstance(part, str))
+        if place in self._told:
+            return None
+        self._told.add(place)
+        return DeniedField(f"{parent_type.name}.{name}", self.denied[parent_type.name, name])
+
+    def forget_denials(self) -> None:
+        """For an answer that is made afresh."""
+        self._told.clear()

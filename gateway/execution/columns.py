@@ -1,0 +1,481 @@
+"""Running a plan column by column: every field is read for all its parents at once, level below level.
+
+This pass is optimistic. An exception at a nullable place is settled here, null and its error. Anything that could reach
+further (a null where none may be, a value that does not fit its type) only marks the run as failed; ``replay`` then makes
+graphql-core complete the very values that were read here, so that nothing is fetched or called twice.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from itertools import accumulate, chain
+from typing import Any
+
+from graphql import GraphQLError, located_error
+from graphql.execution.values import get_argument_values
+from graphql.pyutils import Path, Undefined, is_iterable
+from strawberry.types.arguments import convert_arguments
+
+from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, Objects, Plan, Selection
+
+NOTHING = type(None)
+
+
+class Failed:
+    """An exception in a value's place."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Block:
+    """Objects of one type at one place of the answer's shape. ``above`` is the column that they are the values of, and
+    ``places`` where in it they stand (None: they are all of it)."""
+
+    __slots__ = ("above", "columns", "places", "selection", "sources")
+
+    def __init__(
+        self, selection: Selection, sources: list[Any], above: "Column | None", places: list[int] | None
+    ) -> None:
+        self.selection, self.sources, self.above, self.places = selection, sources, above, places
+        self.columns: list[Column | None] = [None] * len(selection.fields)
+
+    def path(self, row: int) -> list[str | int]:
+        """The answer's path of one of the objects."""
+        if self.above is None:
+            return []
+        return self.above.path(row if self.places is None else self.places[row])
+
+
+class Column:
+    """The values of one field for all objects of a block, or the items of such values. After the run ``values`` holds
+    what was read, awaited, exceptions as Failed."""
+
+    __slots__ = ("awaited", "block", "blocks", "field", "items", "lengths", "list", "rows", "values")
+
+    def __init__(self, field: FieldPlan, block: Block, of: "Column | None" = None) -> None:
+        self.field, self.block, self.list = field, block, of
+        self.values: list[Any] = []
+        self.awaited = False
+        self.items: Column | None = None
+        """For lists: the column of all items, and each list's length (None for what is no list)."""
+        self.lengths: list[int | None] = []
+        self.blocks: list[Block] = []
+        """For objects: the block of each type."""
+        self.rows: list[Any] | None = None
+        """The values as replay sees them; made when needed."""
+
+    def path(self, place: int) -> list[str | int]:
+        """The answer's path of one of the values."""
+        if self.list is None:
+            return [*self.block.path(place), self.field.key]
+        ends = list(accumulate(length or 0 for length in self.list.lengths))
+        owner = bisect_right(ends, place)
+        return [*self.list.path(owner), place - (ends[owner - 1] if owner else 0)]
+
+
+Done = list[Any] | Awaitable[list[Any]]
+"""Completed values, at once where nothing had to be awaited."""
+
+
+class ColumnRun:
+    """One execution of a plan. ``executor`` was built for the request: it has the coerced variables."""
+
+    def __init__(self, plan: Plan, executor: Any) -> None:
+        self._plan, self._executor = plan, executor
+        self.failed = False
+        self.root: Block | None = None
+        self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
+
+    async def run(self) -> dict[str, Any]:
+        """The answer's data. Meaningless when ``failed`` is set afterwards."""
+        block = self.root = Block(self._plan.root, [self._executor.root_value], None, None)
+        done = await self._serially(block) if self._plan.serial else self._block(block)
+        rows = done if isinstance(done, list) else await done
+        data: dict[str, Any] = rows[0]
+        return data
+
+    def errors(self) -> list[GraphQLError]:
+        """What was settled here, with paths."""
+        return [
+            located_error(error, field.nodes, column.path(place))
+            for error, field, column, place in self._errors
+        ]
+
+    # -- objects ------------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block) -> Done:
+        columns: list[Any] = []
+        pending: list[int] = []
+        for place, field in enumerate(block.selection.fields):
+            done = self._field(field, block, place)
+            columns.append(done)
+            if type(done) is not list:
+                pending.append(place)
+        if pending:
+            return self._awaited(block, columns, pending)
+        return _rows(block, columns)
+
+    async def _awaited(self, block: Block, columns: list[Any], pending: list[int]) -> list[Any]:
+        if len(pending) == 1:
+            columns[pending[0]] = await columns[pending[0]]
+        else:
+            for place, done in zip(
+                pending, await asyncio.gather(*(columns[place] for place in pending)), strict=True
+            ):
+                columns[place] = done
+        return _rows(block, columns)
+
+    async def _serially(self, block: Block) -> list[Any]:
+        columns = []
+        for place, field in enumerate(block.selection.fields):
+            done = self._field(field, block, place)
+            columns.append(done if isinstance(done, list) else await done)
+            if self.failed:
+                # A mutation that nulls the whole answer stops the ones behind it: replay decides, and runs them or not.
+                return [{}]
+        return _rows(block, columns)
+
+    # -- one field ----------------------------------------------------------------------------------------------
+
+    def _field(self, field: FieldPlan, block: Block, place: int) -> Done:
+        how = field.how
+        if how is How.TYPENAME:
+            return [block.selection.type.name] * len(block.sources)
+        column = Column(field, block)
+        if how is How.DENIED:
+            if block.sources and (
+                error := self._executor.denial(field.parent_type, field.name, column.path(0))
+            ):
+                self._errors.append((error, field, column, 0))
+            return [None] * len(block.sources)
+        block.columns[place] = column
+        if how is How.ATTRIBUTE:
+            values = _attributes(field.get, block.sources)
+        elif how is How.RESOLVER:
+            values = self._resolved(field, block)
+        else:
+            values = self._general(field, block, column)
+        return self._complete(field.node, values, column)
+
+    def _resolved(self, field: FieldPlan, block: Block) -> list[Any]:
+        resolver = field.resolver
+        assert resolver is not None
+        executor = self._executor
+        kwargs: dict[str, Any] = {}
+        try:
+            info = None
+            if resolver.info is not None or resolver.declared.arguments:
+                raw = executor.build_resolve_info(field.definition, field.nodes, field.parent_type, None)
+                info = executor.strawberry.config.info_class(_raw_info=raw, _field=resolver.declared)
+            if resolver.declared.arguments:
+                kwargs = convert_arguments(
+                    self._arguments(field),
+                    resolver.declared.arguments,
+                    scalar_registry=executor.strawberry.schema_converter.scalar_registry,
+                    config=executor.strawberry.config,
+                    info=info,
+                )
+        except Exception as error:  # any failure of the arguments is the field's error, for every row
+            return [Failed(error) for _ in block.sources]
+        if resolver.info is not None:
+            kwargs[resolver.info] = info
+        call, root, values = resolver.call, resolver.root, []
+        for source in block.sources:
+            try:
+                if root is not None:
+                    kwargs[root] = source
+                values.append(call(source, **kwargs) if resolver.positional else call(**kwargs))
+            except Exception as error:
+                values.append(Failed(error))
+        return values
+
+    def _general(self, field: FieldPlan, block: Block, column: Column) -> list[Any]:
+        executor = self._executor
+        resolve = field.definition.resolve or executor.field_resolver
+        values: list[Any] = []
+        for row, source in enumerate(block.sources):
+            try:
+                info = executor.build_resolve_info(
+                    field.definition,
+                    field.nodes,
+                    field.parent_type,
+                    _linked(column.path(row), field.parent_type.name),
+                )
+                values.append(resolve(source, info, **self._arguments(field)))
+            except Exception as error:
+                values.append(Failed(error))
+        return values
+
+    def _arguments(self, field: FieldPlan) -> dict[str, Any]:
+        if not field.definition.args and not field.nodes[0].arguments:
+            return {}
+        executor = self._executor
+        arguments: dict[str, Any] = get_argument_values(
+            field.definition, field.nodes[0], executor.variable_values, None, executor.hide_suggestions
+        )
+        return arguments
+
+    # -- completion ---------------------------------------------------------------------------------------------
+
+    def _complete(self, node: Node, values: list[Any], column: Column) -> Done:
+        column.values = values
+        kinds = set(map(type, values))
+        for kind in kinds:
+            if _awaits(kind):
+                return self._settled(node, values, column)
+        return self._complete_settled(node, values, kinds, column)
+
+    async def _settled(self, node: Node, values: list[Any], column: Column) -> list[Any]:
+        column.awaited = True
+        values = column.values = [asyncio.ensure_future(v) if _awaits(type(v)) else v for v in values]
+        for place, value in enumerate(values):
+            if isinstance(value, asyncio.Future):
+                try:
+                    values[place] = await value
+                except Exception as error:
+                    values[place] = Failed(error)
+        done = self._complete(node, values, column)
+        return done if isinstance(done, list) else await done
+
+    def _complete_settled(self, node: Node, values: list[Any], kinds: set[type], column: Column) -> Done:
+        for kind in kinds:
+            if kind is Failed or issubclass(kind, Exception):
+                values = self._blamed(node, values, column)
+                kinds = set(map(type, values))
+                break
+        if type(Undefined) in kinds:
+            values = [None if value is Undefined else value for value in values]
+            kinds = set(map(type, values))
+        if node.nonnull and NOTHING in kinds:
+            self.failed = True
+            return [None] * len(values)
+        if isinstance(node, Leaf):
+            return self._leaves(node, values, kinds)
+        if isinstance(node, ListOf):
+            return self._lists(node, values, kinds, column)
+        return self._objects(node, values, kinds, column)
+
+    def _blamed(self, node: Node, values: list[Any], column: Column) -> list[Any]:
+        """The values with None for every exception; each is the error of its own place where that may be null."""
+        kept: list[Any] = []
+        for place, value in enumerate(values):
+            error = value.error if isinstance(value, Failed) else value
+            if isinstance(error, Exception):
+                if node.nonnull:
+                    self.failed = True
+                else:
+                    self._errors.append((error, column.field, column, place))
+                kept.append(None)
+            else:
+                kept.append(value)
+        return kept
+
+    def _leaves(self, node: Leaf, values: list[Any], kinds: set[type]) -> list[Any]:
+        nulls = NOTHING in kinds
+        plain = kinds - {NOTHING} if nulls else kinds
+        if not plain:
+            return values
+        if plain <= node.usual:
+            if node.within is None or node.within([v for v in values if v is not None] if nulls else values):
+                return values
+        elif node.names is not None:
+            names = node.names
+            try:
+                return (
+                    [None if v is None else names[v] for v in values] if nulls else [names[v] for v in values]
+                )
+            except (KeyError, TypeError):
+                pass  # not a member: the type's own words below
+        coerce = node.coerce
+        done: list[Any] = []
+        for value in values:
+            if value is None:
+                done.append(None)
+                continue
+            try:
+                shown = coerce(value)
+            except Exception:  # replay asks again, where the error is made
+                shown = None
+            if shown is None or shown is Undefined:
+                self.failed = True
+                shown = None
+            done.append(shown)
+        return done
+
+    def _lists(self, node: ListOf, values: list[Any], kinds: set[type], column: Column) -> Done:
+        for place, value in enumerate(values if kinds - {list, tuple, NOTHING} else ()):
+            if value is not None and not isinstance(value, list | tuple):
+                if not is_iterable(value):
+                    self.failed = True
+                    return [None] * len(values)
+                try:
+                    values[place] = column.values[place] = list(value)
+                except Exception as error:
+                    column.values[place] = Failed(error)
+                    self.failed = True
+                    return [None] * len(values)
+        column.lengths = lengths = [None if value is None else len(value) for value in values]
+        items = column.items = Column(column.field, column.block, column)
+        flat = list(chain.from_iterable(value for value in values if value is not None))
+        done = self._complete(node.item, flat, items)
+        if isinstance(done, list):
+            return _split(done, lengths)
+        return _split_later(done, lengths)
+
+    def _objects(self, node: Objects, values: list[Any], kinds: set[type], column: Column) -> Done:
+        places = (
+            [place for place, value in enumerate(values) if value is not None] if NOTHING in kinds else None
+        )
+        sources = values if places is None else [values[place] for place in places]
+        if not sources:
+            return values
+        if node.abstract:
+            return self._abstract(node, values, sources, places, column)
+        if not self._are(node.type, sources, column):
+            self.failed = True
+            return [None] * len(values)
+        done = self._descend(node, node.type, sources, column, places)
+        if places is None:
+            return done
+        if isinstance(done, list):
+            return _spread(done, places, len(values))
+        return _spread_later(done, places, len(values))
+
+    def _abstract(
+        self, node: Objects, values: list[Any], sources: list[Any], places: list[int] | None, column: Column
+    ) -> Done:
+        resolve = node.type.resolve_type or self._executor.type_resolver
+        raw = self._info(column)
+        groups: dict[str, list[int]] = {}
+        for row, source in enumerate(sources):
+            try:
+                name = resolve(source, raw, node.type)
+            except Exception:  # replay asks again, where the error is made
+                name = None
+            if not isinstance(name, str):
+                self.failed = True
+                return [None] * len(values)
+            groups.setdefault(name, []).append(row if places is None else places[row])
+        parts: list[tuple[list[int], Done]] = []
+        for name, members in groups.items():
+            type_ = self._executor.schema.get_type(name)
+            objects = [values[place] for place in members]
+            if type_ not in self._executor.schema.get_possible_types(node.type) or not self._are(
+                type_, objects, column
+            ):
+                self.failed = True
+                return [None] * len(values)
+            parts.append((members, self._descend(node, type_, objects, column, members)))
+        if all(isinstance(done, list) for _, done in parts):
+            return _merged(parts, len(values))  # type: ignore[arg-type]
+        return _merged_later(parts, len(values))
+
+    def _descend(
+        self, node: Objects, type_: Any, sources: list[Any], column: Column, places: list[int] | None
+    ) -> Done:
+        block = Block(node.selection(type_, self._plan, self._executor), sources, column, places)
+        column.blocks.append(block)
+        return self._block(block)
+
+    def _are(self, type_: Any, sources: list[Any], column: Column) -> bool:
+        """Are these objects of the type, as it says itself?"""
+        is_type_of = type_.is_type_of
+        if is_type_of is None:
+            return True
+        info = self._info(column)
+        try:
+            return all(is_type_of(source, info) is True for source in sources)
+        except Exception:  # replay asks again, where the error is made
+            return False
+
+    def _info(self, column: Column) -> Any:
+        field = column.field
+        return self._executor.build_resolve_info(field.definition, field.nodes, field.parent_type, None)
+
+
+def _attributes(get: Callable[[Any], Any], sources: list[Any]) -> list[Any]:
+    values: list[Any] = []
+    waiting = iter(sources)
+    while True:
+        try:
+            # On an exception the ones before it are kept, and the iterator stands behind the one that failed.
+            values.extend(map(get, waiting))
+            return values
+        except Exception as error:
+            values.append(Failed(error))
+
+
+def _rows(block: Block, columns: list[list[Any]]) -> list[Any]:
+    keys = block.selection.keys
+    if not keys:
+        return [{} for _ in block.sources]
+    return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _split(done: list[Any], lengths: list[int | None]) -> list[Any]:
+    if len(lengths) == 1 and lengths[0] is not None:
+        return [done]
+    lists: list[Any] = []
+    start = 0
+    for length in lengths:
+        if length is None:
+            lists.append(None)
+        else:
+            lists.append(done[start : start + length])
+            start += length
+    return lists
+
+
+async def _split_later(done: Awaitable[list[Any]], lengths: list[int | None]) -> list[Any]:
+    return _split(await done, lengths)
+
+
+def _spread(done: list[Any], places: list[int], length: int) -> list[Any]:
+    spread: list[Any] = [None] * length
+    for place, value in zip(places, done, strict=True):
+        spread[place] = value
+    return spread
+
+
+async def _spread_later(done: Awaitable[list[Any]], places: list[int], length: int) -> list[Any]:
+    return _spread(await done, places, length)
+
+
+def _merged(parts: list[tuple[list[int], list[Any]]], length: int) -> list[Any]:
+    merged: list[Any] = [None] * length
+    for places, done in parts:
+        for place, value in zip(places, done, strict=True):
+            merged[place] = value
+    return merged
+
+
+async def _merged_later(parts: list[tuple[list[int], Done]], length: int) -> list[Any]:
+    async def value(done: Done) -> list[Any]:
+        return done if isinstance(done, list) else await done
+
+    done = await asyncio.gather(*(value(done) for _, done in parts))
+    return _merged([(places, rows) for (places, _), rows in zip(parts, done, strict=True)], length)
+
+
+_AWAITS: dict[type, bool] = {}
+
+
+def _awaits(kind: type) -> bool:
+    known = _AWAITS.get(kind)
+    if known is None:
+        if len(_AWAITS) > 10_000:
+            _AWAITS.clear()
+        known = _AWAITS[kind] = hasattr(kind, "__await__")
+    return known
+
+
+def _linked(path: list[str | int], type_name: str) -> Path:
+    """As graphql-core links paths."""
+    linked: Path | None = None
+    for part in path:
+        linked = Path(linked, part, type_name if isinstance(part, str) else None)
+    assert linked is not None
+    return linked

@@ -1,0 +1,279 @@
+"""What an operation asks of the schema, worked out once: which fields, read how, completed as what.
+
+A plan holds nothing of a request: names, types and document nodes only. Selections below are planned when they are first
+reached and kept with the plan.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from inspect import unwrap
+from operator import attrgetter
+from typing import Any
+
+from graphql import (
+    GraphQLBoolean,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLFloat,
+    GraphQLID,
+    GraphQLInt,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLString,
+    OperationType,
+    is_abstract_type,
+    is_leaf_type,
+    is_object_type,
+)
+from graphql.execution.collect_fields import FieldDetails, collect_fields, collect_subfields
+from graphql.execution.executor import Executor
+
+from permissions.principal import Rule
+
+Denied = Mapping[tuple[str, str], Rule]
+
+
+class NotPlannable(Exception):
+    """The operation has something that only graphql-core runs; the message is the metric's label."""
+
+
+class Leaf:
+    """A scalar or enum. ``usual`` are the Python types that need no conversion; ``names`` an enum's members."""
+
+    __slots__ = ("coerce", "names", "nonnull", "usual", "within")
+
+    def __init__(self, type_: Any, nonnull: bool) -> None:
+        self.nonnull = nonnull
+        self.coerce: Callable[[Any], Any] = type_.coerce_output_value
+        self.usual, self.within = _USUAL.get(type_, (frozenset(), None))
+        self.names = _enum_names(type_)
+
+
+class ListOf:
+    """A list of anything."""
+
+    __slots__ = ("item", "nonnull")
+
+    def __init__(self, item: "Node", nonnull: bool) -> None:
+        self.item, self.nonnull = item, nonnull
+
+
+class Objects:
+    """Objects of one type, or of the types of an interface or union."""
+
+    __slots__ = ("_selections", "abstract", "details", "nonnull", "type")
+
+    def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails]) -> None:
+        self.type, self.nonnull, self.details = type_, nonnull, details
+        self.abstract = bool(is_abstract_type(type_))
+        self._selections: dict[str, Selection] = {}
+
+    def selection(self, type_: GraphQLObjectType, plan: "Plan", executor: Executor[Any]) -> "Selection":
+        """What is asked of objects of this type. Raises NotPlannable."""
+        found = self._selections.get(type_.name)
+        if found is None:
+            grouped, deferred, _ = collect_subfields(
+                executor.schema,
+                executor.fragments,
+                executor.variable_values,
+                executor.operation,
+                type_,
+                self.details,
+                executor.hide_suggestions,
+            )
+            found = self._selections[type_.name] = plan.select(type_, grouped, deferred, executor)
+        return found
+
+
+Node = Leaf | ListOf | Objects
+
+
+class How(Enum):
+    """How a field's values are had from its parents."""
+
+    TYPENAME = "typename"
+    DENIED = "denied"
+    ATTRIBUTE = "attribute"
+    RESOLVER = "resolver"
+    GENERAL = "general"
+    """By graphql-core's own calling convention, with the row's path: whatever Strawberry wraps around a resolver."""
+
+
+class FieldPlan:
+    """One field of one type, with all its document nodes merged."""
+
+    __slots__ = (
+        "definition",
+        "details",
+        "get",
+        "how",
+        "key",
+        "name",
+        "node",
+        "nodes",
+        "parent_type",
+        "resolver",
+        "rule",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        parent_type: GraphQLObjectType,
+        field: GraphQLField | None,
+        details: list[FieldDetails],
+        denied: Denied,
+    ) -> None:
+        self.key, self.parent_type, self.details = key, parent_type, details
+        self.nodes = [detail.node for detail in details]
+        self.name = self.nodes[0].name.value
+        self.definition: GraphQLField = field  # type: ignore[assignment]
+        self.get: Callable[[Any], Any] = attrgetter("__class__")
+        self.resolver: Resolver | None = None
+        if field is None or self.name == "__typename":
+            self.how, self.node = How.TYPENAME, _node(GraphQLNonNull(GraphQLString), details)
+            return
+        self.node = _node(field.type, details)
+        if (parent_type.name, self.name) in denied:
+            self.how = How.DENIED
+            return
+        declared = field.extensions.get("strawberry-definition")
+        if declared is not None and declared.is_basic_field and declared.default_resolver is getattr:
+            self.how, self.get = How.ATTRIBUTE, attrgetter(declared.python_name)
+        elif declared is not None and (resolver := Resolver.of(declared)):
+            self.how, self.resolver = How.RESOLVER, resolver
+        else:
+            self.how = How.GENERAL
+
+
+class Resolver:
+    """A Strawberry resolver that is called as it is written, with one Info for all parents."""
+
+    __slots__ = ("call", "declared", "info", "positional", "root")
+
+    def __init__(self, declared: Any) -> None:
+        resolver = declared.base_resolver
+        self.declared = declared
+        self.call: Callable[..., Any] = resolver.wrapped_func
+        self.positional = resolver.self_parameter is not None
+        root = resolver.parent_parameter or resolver.root_parameter
+        self.root: str | None = root.name if root else None
+        self.info: str | None = resolver.info_parameter.name if resolver.info_parameter else None
+
+    @classmethod
+    def of(cls, declared: Any) -> "Resolver | None":
+        """None where Strawberry does more than calling it (extensions, permission classes), or where the resolver looks
+        at its place in the answer."""
+        resolver = declared.base_resolver
+        if resolver is None or declared.extensions or (resolver.parent_parameter and resolver.root_parameter):
+            return None
+        code = getattr(unwrap(resolver.wrapped_func), "__code__", None)
+        if code is None or _PLACE.intersection(code.co_names):
+            return None
+        return cls(declared)
+
+
+_PLACE = frozenset({"_raw_info", "path", "selected_fields"})
+
+
+class Selection:
+    """The fields asked of one type, in the answer's order."""
+
+    __slots__ = ("fields", "index", "keys", "type")
+
+    def __init__(self, type_: GraphQLObjectType, fields: list[FieldPlan]) -> None:
+        self.type, self.fields = type_, fields
+        self.keys = tuple(field.key for field in fields)
+        self.index = {key: place for place, key in enumerate(self.keys)}
+
+
+class Plan:
+    """An operation under one set of denied fields and one choice of its @skip and @include."""
+
+    __slots__ = ("_denied", "root", "serial")
+
+    def __init__(self, executor: Executor[Any], denied: Denied) -> None:
+        """From an executor that was built for the operation; only its document and its Boolean variables are looked at.
+        Raises NotPlannable."""
+        operation = executor.operation
+        if operation.operation is OperationType.SUBSCRIPTION:
+            raise NotPlannable("subscription")
+        if any(fragment.variable_signatures for fragment in executor.fragments.values()):
+            raise NotPlannable("fragment variables")
+        self._denied = denied
+        self.serial = operation.operation is OperationType.MUTATION
+        root_type = executor.schema.get_root_type(operation.operation)
+        if root_type is None:
+            raise NotPlannable("no root type")
+        grouped, deferred, _ = collect_fields(
+            executor.schema,
+            executor.fragments,
+            executor.variable_values,
+            root_type,
+            operation,
+            executor.hide_suggestions,
+        )
+        self.root = self.select(root_type, grouped, deferred, executor)
+
+    def select(
+        self,
+        type_: GraphQLObjectType,
+        grouped: Mapping[str, list[FieldDetails]],
+        deferred: Any,
+        executor: Executor[Any],
+    ) -> Selection:
+        """The fields that graphql-core collected, planned. Raises NotPlannable."""
+        if deferred:
+            raise NotPlannable("incremental delivery")
+        fields = []
+        for key, details in grouped.items():
+            name = details[0].node.name.value
+            if name in ("__schema", "__type"):
+                raise NotPlannable("introspection")
+            field = executor.schema.get_field(type_, name)
+            if field is not None:  # as graphql-core: what the type does not have is left out
+                fields.append(FieldPlan(key, type_, field, details, self._denied))
+        return Selection(type_, fields)
+
+
+def _node(type_: GraphQLOutputType, details: list[FieldDetails], nonnull: bool = False) -> Node:
+    if isinstance(type_, GraphQLNonNull):
+        return _node(type_.of_type, details, True)
+    if isinstance(type_, GraphQLList):
+        return ListOf(_node(type_.of_type, details), nonnull)
+    if is_leaf_type(type_):
+        return Leaf(type_, nonnull)
+    assert is_object_type(type_) or is_abstract_type(type_)
+    return Objects(type_, nonnull, details)
+
+
+def _enum_names(type_: Any) -> dict[Any, str] | None:
+    """A Strawberry enum's members and their names, as its own type serialises them."""
+    wrapped = getattr(type_, "wrapped_cls", None)
+    if (
+        not isinstance(type_, GraphQLEnumType)
+        or not isinstance(wrapped, type)
+        or not issubclass(wrapped, Enum)
+    ):
+        return None
+    return {member: type_.coerce_output_value(member) for member in wrapped}
+
+
+def _small(values: list[Any]) -> bool:
+    return bool(min(values) >= -(2**31) and max(values) < 2**31)
+
+
+def _finite(values: list[Any]) -> bool:
+    # The sum of finite numbers may overflow, so a doubtful column is looked at one by one.
+    return all(value - value == 0 for value in values)
+
+
+_USUAL: Mapping[Any, tuple[frozenset[type], Callable[[list[Any]], bool] | None]] = {
+    GraphQLString: (frozenset({str}), None),
+    GraphQLID: (frozenset({str}), None),
+    GraphQLBoolean: (frozenset({bool}), None),
+    GraphQLInt: (frozenset({int}), _small),
+    GraphQLFloat: (frozenset({float}), _finite),
+}
