@@ -24,6 +24,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    sources_id,
     window,
 )
 from sources.ports.common import Direction, Window
@@ -96,6 +97,7 @@ class AttachmentOf:
 
 @strawberry.type(description="Something said on a ticket.")
 class Comment:
+    id: strawberry.ID = sources_id()
     body: str | None = strawberry.field(description="Plain text.")
     author_name: str | None = strawberry.field(description="Who said it.")
     created_at: datetime | None = strawberry.field(description="When.")
@@ -165,6 +167,7 @@ class Ticket(Node):
 
 @strawberry.type(description="A public article of the help centre.")
 class Article:
+    id: strawberry.ID = sources_id()
     title: str | None = strawberry.field(description="The headline.")
     snippet: str | None = strawberry.field(description="Plain text around what was found.")
     url: URL | None = strawberry.field(description="Where to read it.")

@@ -181,6 +181,15 @@ def identified(type_name: str) -> Any:
     return strawberry.field(resolver=id_, name="id", description="Opaque, unique in the whole graph, stable.")
 
 
+def sources_id() -> Any:
+    """The ``id`` field of a type whose records have a ``ref`` but can only be read through another record."""
+
+    def id_(root: strawberry.Parent[Any]) -> strawberry.ID:
+        return strawberry.ID(root.ref.id)
+
+    return strawberry.field(resolver=id_, name="id", description="The source's own id; not a node.")
+
+
 # -- pages ------------------------------------------------------------------------------------------------------
 
 First = Annotated[
