@@ -7,9 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from gateway.execution.policy import PolicyExecutor
+from gateway.execution.engine import Engine
 from gateway.files import SignedLinks
-from gateway.limits import extensions
 from gateway.settings import FIELD_KINDS, Settings
 from gateway.signin import SignIn
 from permissions.principal import Principal
@@ -33,9 +32,8 @@ class Office:
         self._today = today or (lambda: datetime.now(zone).date())
         self.signin = SignIn(settings.signin)
         self.files = SignedLinks(settings.door)
-        self.schema = build_schema(
-            settings.own_fields, execution_context_class=PolicyExecutor, extensions=extensions()
-        )
+        self.schema = build_schema(settings.own_fields)
+        self.engine = Engine(self.schema)
         self.violations = Violations()
         self.ports: dict[Kind, Any] = {}
         self._database_url = database_url
@@ -58,6 +56,7 @@ class Office:
                 crm=crm,
                 matcher=self.matcher,
                 links=self.ledger.links,
+                organisations=self.ledger.organisations,
                 erp=self.ports.get(Kind.ERP),
                 helpdesk=self.ports.get(Kind.HELPDESK),
                 documents=self.ports.get(Kind.DOCUMENTS),

@@ -27,6 +27,7 @@ from sources.ports.helpdesk import (
     TicketRecord,
 )
 from sources.ports.links import Link, LinkStore
+from sources.ports.members import OrganisationStore
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,6 +44,7 @@ class Backoffice(msgspec.Struct, frozen=True):
     crm: Crm
     matcher: Matcher
     links: LinkStore
+    organisations: OrganisationStore
     erp: Erp | None = None
     helpdesk: Helpdesk | None = None
     documents: Documents | None = None
@@ -76,18 +78,24 @@ class ScopedSources:
         self._reach = reach
         self._violations = violations
         self._survivors: set[Ref] = set()
+        """Accounts that the caller's own were merged into, as far as this request knows."""
+        self._knows_survivors = reach.accounts is None
         self._given: set[Ref] = set()
         """Tickets and documents that passed the check in this request: what hangs on them may be read."""
 
     # -- the CRM ------------------------------------------------------------------------------------------------
 
     async def accounts(self, refs: Sequence[Ref]) -> Sequence[AccountRecord | None]:
-        """None where there is no such account, or where it is not the caller's: no call is made for those."""
+        """None where there is no such account, or where it is not the caller's: the calls that are made, for the
+        caller's own accounts alone, do not tell which."""
         crm = self._office.crm
-        asked = [ref for ref in refs if ref.source == crm.name and self._reaches(ref)]
-        found = dict(zip(asked, await crm.accounts(asked), strict=True)) if asked else {}
-        # A merged-away id of one's own account answers with the survivor, which is then one's own too.
-        self._survivors.update(record.ref for record in found.values() if record)
+        asked = [ref for ref in dict.fromkeys(refs) if ref.source == crm.name]
+        own = [ref for ref in asked if self._reaches(ref)]
+        if len(own) < len(asked) and not self._knows_survivors:
+            # It may be the survivor that one of the caller's own accounts was merged into.
+            own = list(dict.fromkeys([*own, *sorted(self._reach.accounts or ())]))
+            self._knows_survivors = True
+        found = await self._read_accounts(own) if own else {}
         return [found.get(ref) for ref in refs]
 
     async def find_accounts(self, query: AccountQuery) -> Page[AccountRecord]:
@@ -96,7 +104,7 @@ class ScopedSources:
             return await self._office.crm.find_accounts(query)
         within = tuple(sorted(self._reach.accounts))
         page = await self._office.crm.find_accounts(msgspec.structs.replace(query, within=within))
-        self._survivors.update(record.ref for record in page.rows if self._merged_from(record))
+        await self._learn(record.ref for record in page.rows if self._merged_from(record))
         return self._kept(page, lambda row: self._reaches(row.ref), self._office.crm.name, "account")
 
     async def contacts(self, refs: Sequence[Ref]) -> Sequence[ContactRecord | None]:
@@ -104,10 +112,16 @@ class ScopedSources:
         crm = self._office.crm
         asked = [ref for ref in refs if ref.source == crm.name]
         found = dict(zip(asked, await crm.contacts(asked), strict=True)) if asked else {}
-        return [
-            record if (record := found.get(ref)) and any(map(self._reaches, record.accounts)) else None
-            for ref in refs
-        ]
+
+        def own() -> list[ContactRecord | None]:
+            return [
+                record if (record := found.get(ref)) and any(map(self._reaches, record.accounts)) else None
+                for ref in refs
+            ]
+
+        if asked and None in own():
+            await self._find_survivors()
+        return own()
 
     async def contacts_of(
         self, accounts: Sequence[Ref], query: ContactQuery
@@ -238,7 +252,16 @@ class ScopedSources:
     ) -> Sequence[Sequence[DocumentVersion] | SourceError]:
         """All versions of each document, newest first."""
         await self._check(documents, self.documents)
-        return await self._documents().versions_of(documents)
+        store = self._documents()
+        answers = []
+        for document, versions in zip(documents, await store.versions_of(documents), strict=True):
+            if not isinstance(versions, SourceError):
+                kept = [version for version in versions if version.document == document]
+                for _ in range(len(versions) - len(kept)):
+                    self._violations.record(store.name, "version")
+                versions = kept
+            answers.append(versions)
+        return answers
 
     async def document_content(self, document: Ref, version_id: str | None) -> Content | None:
         """None unless the caller may see the document, which is asked again."""
@@ -263,6 +286,35 @@ class ScopedSources:
     def _merged_from(self, record: AccountRecord) -> bool:
         reach = self._reach.accounts or frozenset()
         return any(Ref(record.ref.source, old) in reach for old in record.merged_ids)
+
+    async def _read_accounts(self, refs: Sequence[Ref]) -> dict[Ref, AccountRecord]:
+        """By the id asked for, and by the survivor's where that one was merged away."""
+        crm = self._office.crm
+        found: dict[Ref, AccountRecord] = {}
+        for ref, record in zip(refs, await crm.accounts(refs), strict=True):
+            if record is None:
+                continue
+            if record.ref == ref or ref.id in record.merged_ids:
+                found[ref] = found[record.ref] = record
+            else:
+                self._violations.record(crm.name, "account")
+        await self._learn(record.ref for record in found.values())
+        return {ref: record for ref, record in found.items() if self._reaches(record.ref)}
+
+    async def _learn(self, survivors: Iterable[Ref]) -> None:
+        """A merged-away id of one's own account answers with the survivor, which is then one's own too, unless it
+        belongs to another organisation: a merge in the CRM gives nobody somebody else's records."""
+        new = [ref for ref in dict.fromkeys(survivors) if not self._reaches(ref)]
+        if new:
+            holders = await self._office.organisations.holders_of(new)
+            self._survivors.update(ref for ref, holder in zip(new, holders, strict=True) if holder is None)
+
+    async def _find_survivors(self) -> None:
+        """Once per request, and whenever something is not the caller's, so that nothing follows from the call."""
+        if not self._knows_survivors:
+            self._knows_survivors = True
+            if self._reach.accounts:
+                await self._read_accounts(sorted(self._reach.accounts))
 
     def _require(self, accounts: Iterable[Ref]) -> None:
         """Calls are made for accounts that were read through this view; anything else is a fault of ours."""
@@ -298,12 +350,23 @@ class ScopedSources:
         found = dict(zip(asked, await read(asked), strict=True)) if asked else {}
         if self._reach.accounts is None:
             return [found.get(ref) for ref in refs]
-        own = await self._office.matcher.counterparts(sorted(self._reach.accounts), port)
-        customers = {customer for customer in own if isinstance(customer, Ref)}
-        return [
-            record if (record := found.get(ref)) is not None and _customer(record) in customers else None
-            for ref in refs
-        ]
+
+        async def own() -> list[R | None]:
+            accounts = sorted((self._reach.accounts or frozenset()) | self._survivors)
+            counterparts = await self._office.matcher.counterparts(accounts, port)
+            customers = {customer for customer in counterparts if isinstance(customer, Ref)}
+            return [
+                record if (record := found.get(ref)) is not None and _customer(record) in customers else None
+                for ref in refs
+            ]
+
+        records = await own()
+        if asked and None in records and not self._knows_survivors:
+            known = len(self._survivors)
+            await self._find_survivors()
+            if len(self._survivors) > known:
+                records = await own()
+        return records
 
     async def _pages(
         self,

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select
 from sqlalchemy import literal_column as sql
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from sources.ledger.database import Database, given, storable
 from sources.ledger.tables import organisation_accounts, organisations
@@ -51,29 +52,28 @@ class Organisations:
         by_id = {row.id: _organisation(row) for row in found}
         return [by_id.get(id_) for id_ in ids]
 
+    async def holders_of(self, accounts: Sequence[Ref]) -> Sequence[str | None]:
+        asked = [ref for ref in dict.fromkeys(accounts) if storable((ref.source, ref.id))]
+        if not asked:
+            return [None] * len(accounts)
+        rows = given("account_source", "account_id")
+        query = select(organisation_accounts).join(rows, _same_account(rows))
+        async with self._database.reading() as connection:
+            found = await connection.execute(query, _arrays(asked))
+        holders = {Ref(row.account_source, row.account_id): row.organisation_id for row in found}
+        return [holders.get(ref) for ref in accounts]
+
     async def save(self, organisation: OrganisationRecord) -> None:
         accounts = list(dict.fromkeys(organisation.accounts))
         rows = given("account_source", "account_id")
         taken = (
             select(organisation_accounts.c.account_source, organisation_accounts.c.account_id)
-            .join(
-                rows,
-                and_(
-                    organisation_accounts.c.account_source == rows.c.account_source,
-                    organisation_accounts.c.account_id == rows.c.account_id,
-                ),
-            )
+            .join(rows, _same_account(rows))
             .where(organisation_accounts.c.organisation_id != organisation.id)
             .limit(1)
         )
         async with self._database.writing("organisations") as connection:
-            others = await connection.execute(
-                taken,
-                {
-                    "account_source": [ref.source for ref in accounts],
-                    "account_id": [ref.id for ref in accounts],
-                },
-            )
+            others = await connection.execute(taken, _arrays(accounts))
             if other := others.first():
                 raise AccountTaken(
                     f"{Ref(*other)} belongs to another organisation: take it from that one first"
@@ -110,6 +110,20 @@ class Organisations:
             query = query.where(organisations.c.id > after)
         async with self._database.reading() as connection:
             return [_organisation(row) for row in await connection.execute(query)]
+
+
+def _same_account(rows: TableValuedAlias) -> ColumnElement[bool]:
+    return and_(
+        organisation_accounts.c.account_source == rows.c.account_source,
+        organisation_accounts.c.account_id == rows.c.account_id,
+    )
+
+
+def _arrays(accounts: Sequence[Ref]) -> dict[str, list[str]]:
+    return {
+        "account_source": [ref.source for ref in accounts],
+        "account_id": [ref.id for ref in accounts],
+    }
 
 
 def _organisation(row: Row[*tuple[Any, ...]]) -> OrganisationRecord:

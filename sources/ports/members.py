@@ -22,6 +22,9 @@ class OrganisationStore(Protocol):
     async def organisations(self, ids: Sequence[str]) -> Sequence[OrganisationRecord | None]:
         """In the order asked; one query."""
 
+    async def holders_of(self, accounts: Sequence[Ref]) -> Sequence[str | None]:
+        """The organisation that each account belongs to, in the order asked; one query."""
+
     async def save(self, organisation: OrganisationRecord) -> None:
         """Creates it or replaces its name and accounts. An account belongs to one organisation only: raises
         AccountTaken when it is another's."""

@@ -180,10 +180,13 @@ class HubSpot:
         return [found.get(value.strip().lower(), []) for value in values]
 
     async def contacts(self, refs: Sequence[Ref]) -> Sequence[ContactRecord | None]:
-        """One call per 100 distinct ids for the contacts, one per 1,000 for their accounts. Archived ones are None."""
+        """One call per 100 distinct ids for the contacts, one per 1,000 for their accounts, whether or not they exist.
+        Archived ones are None."""
         found = await self._read("contacts", refs, self._contact_properties)
-        # The survivor of a merge holds the associations, whatever id was asked for.
-        listings = {row.id: Listing() for row in found.values()}
+        # The survivor of a merge holds the associations, whatever id was asked for. Who watches the calls must not see
+        # whether a contact exists: accounts are asked for in any case.
+        asked = (ref.id for ref in refs if ref.source == SOURCE and _ID.fullmatch(ref.id))
+        listings = {found[id_].id if id_ in found else id_: Listing() for id_ in asked}
         await whole_lists(self._api, "contacts", "companies", listings)
         for listing in listings.values():
             if listing.error:
