@@ -6,18 +6,16 @@ from typing import Any
 
 import msgspec
 import structlog
-from graphql import GraphQLError
+from graphql import ExecutionResult, GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from strawberry.exceptions import MissingQueryError
-from strawberry.schema.exceptions import CannotGetOperationTypeError
-from strawberry.types import ExecutionResult
 
 from gateway.errors import formatted, log_sources, of_source
-from gateway.limits import MAX_BODY_BYTES
+from gateway.limits import MAX_BODY_BYTES, prepare
 from gateway.office import Office
 from gateway.signin import SignInRefused, challenge
+from resolvers.context import Context
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
 
@@ -78,21 +76,23 @@ class GraphQLEndpoint:
                 except SourceError as error:
                     log_sources([error])
                     return _answered({"errors": [of_source(error)]}, 503, media_type, request_id)
-                try:
-                    result: Any = await self._office.schema.execute(
-                        operation.query,
-                        variable_values=operation.variables,
-                        context_value=context,
-                        operation_name=operation.operation_name,
-                    )
-                except MissingQueryError:
-                    result = _not_run("the document is empty")
-                except CannotGetOperationTypeError:
-                    result = _not_run("the document has no such operation: check operationName")
+                result = await self._run(operation, context, only_query=request.method == "GET")
             return self._answer(result, media_type, request_id)
 
-    def _answer(self, result: Any, media_type: str, request_id: str) -> Response:
-        assert isinstance(result, ExecutionResult)
+    async def _run(self, operation: Operation, context: Context, only_query: bool) -> ExecutionResult:
+        schema, variables = self._office.schema.graphql, operation.variables or {}
+        try:
+            prepared = prepare(schema, operation.query)
+        except GraphQLError as error:
+            return ExecutionResult(None, [error])
+        refusals = prepared.refusals(operation.operation_name, variables, only_query)
+        if refusals:
+            return ExecutionResult(None, refusals)
+        return await self._office.engine.execute(
+            operation.query, prepared.document, context, variables, operation.operation_name
+        )
+
+    def _answer(self, result: ExecutionResult, media_type: str, request_id: str) -> Response:
         body: dict[str, Any] = {}
         if result.errors:
             body["errors"] = formatted(result.errors, request_id)
@@ -106,10 +106,6 @@ class GraphQLEndpoint:
 
 def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
     return Response(_encode(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
-
-
-def _not_run(message: str) -> ExecutionResult:
-    return ExecutionResult(data=None, errors=[GraphQLError(message)])
 
 
 def _answer_type(accept: str) -> str:

@@ -1,7 +1,7 @@
 """What a request may be at most: its size, its shape, and an estimate of the rows and calls that it would cost."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from graphql import (
     IntValueNode,
     ListValueNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionNode,
     SelectionSetNode,
     VariableNode,
@@ -25,7 +26,6 @@ from graphql import (
     parse,
     validate,
 )
-from strawberry.extensions import SchemaExtension
 
 from resolvers.vocabulary import DEFAULT_PAGE
 from sources.ports.common import PAGE_CAP
@@ -53,40 +53,17 @@ class LimitExceeded(GraphQLError):
         super().__init__(message, extensions={"code": "LIMIT_EXCEEDED"})
 
 
-class Limits(SchemaExtension):
-    """Parses and validates within the limits, each document once. Nothing is fetched for what is refused."""
-
-    _prepared: "_Prepared | None" = None
-
-    def on_parse(self) -> Iterator[None]:
-        """Raises GraphQLError where the text is no document."""
-        context = self.execution_context
-        if context.query:
-            # A long document is prepared anew each time, so that such cannot fill the memory.
-            prepare = _prepare if len(context.query) <= CACHED_LENGTH else _Prepared
-            self._prepared = prepare(context.schema._schema, context.query)
-            context.graphql_document = self._prepared.document
-        yield
-
-    def on_validate(self) -> Iterator[None]:
-        """Strawberry validates only where nobody has yet."""
-        context = self.execution_context
-        if self._prepared is not None:
-            context.pre_execution_errors = self._prepared.refusals(
-                context._provided_operation_name, context.variables or {}
-            )
-        yield
-
-
-def extensions() -> tuple[type[SchemaExtension], ...]:
-    """For the schema."""
-    return (Limits,)
+def prepare(schema: GraphQLSchema, text: str) -> "Prepared":
+    """A document parsed and validated within the limits, once for all its requests. Raises GraphQLError where the text is
+    no document."""
+    # A long document is prepared anew each time, so that such cannot fill the memory.
+    return _prepare(schema, text) if len(text) <= CACHED_LENGTH else Prepared(schema, text)
 
 
 # -- the document -----------------------------------------------------------------------------------------------
 
 
-class _Prepared:
+class Prepared:
     """A parsed document, and why it must not run."""
 
     def __init__(self, schema: GraphQLSchema, text: str) -> None:
@@ -100,26 +77,36 @@ class _Prepared:
             self._errors = [LimitExceeded("the document's fragments are nested too deeply")]
         self._too_dear = lru_cache(maxsize=16)(self._estimated)
 
-    def refusals(self, operation_name: str | None, variables: Mapping[str, Any]) -> list[GraphQLError]:
-        """None of them: it may run."""
+    def refusals(
+        self, operation_name: str | None, variables: Mapping[str, Any], only_query: bool
+    ) -> list[GraphQLError]:
+        """None of them: it may run. ``only_query``: nothing that changes something."""
         if self._errors:
             return list(self._errors)
         if operation_name is None and len(self._operations) > 1:
             return [GraphQLError("the document has several operations: say which one as operationName")]
+        operation = self._operation(operation_name)
+        if operation is None:
+            return [GraphQLError("the document has no such operation: check operationName")]
+        if only_query and operation.operation is not OperationType.QUERY:
+            return [GraphQLError("GET only reads: send this operation by POST")]
         return list(self._too_dear(operation_name, tuple(sorted(_sizes(variables)))))
 
     def _estimated(
         self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]
     ) -> list[GraphQLError]:
-        operation = next(
-            found
-            for found in self._operations
-            if operation_name is None or (found.name is not None and found.name.value == operation_name)
-        )
+        operation = self._operation(operation_name)
+        assert operation is not None
         return _too_dear(self._schema, self.document, operation, dict(sizes))
 
+    def _operation(self, name: str | None) -> OperationDefinitionNode | None:
+        for operation in self._operations:
+            if name is None or (operation.name is not None and operation.name.value == name):
+                return operation
+        return None
 
-_prepare = lru_cache(maxsize=CACHED_DOCUMENTS)(_Prepared)
+
+_prepare = lru_cache(maxsize=CACHED_DOCUMENTS)(Prepared)
 
 
 def _too_large(document: DocumentNode) -> list[GraphQLError]:

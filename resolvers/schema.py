@@ -117,9 +117,9 @@ class Query:
         return info.context.listing(info.context.sources.search_articles, query, "articles")  # type: ignore[return-value]
 
 
-def build_schema(own_fields: Sequence[CustomField] = (), **options: Any) -> "GatewaySchema":
+def build_schema(own_fields: Sequence[CustomField] = ()) -> "GatewaySchema":
     """The schema with the firm's own fields. Raises OwnFieldError, PolicyError or UnbatchedField with what to mend."""
-    schema = GatewaySchema(OwnFieldsOf(own_fields), **options)
+    schema = GatewaySchema(OwnFieldsOf(own_fields))
     refuse_unbatched(schema.graphql)
     return schema
 
@@ -127,13 +127,12 @@ def build_schema(own_fields: Sequence[CustomField] = (), **options: Any) -> "Gat
 class GatewaySchema(strawberry.Schema):
     """Strawberry's schema with own fields put in, and the policy that its directives state."""
 
-    def __init__(self, own_fields: OwnFieldsOf, **options: Any) -> None:
+    def __init__(self, own_fields: OwnFieldsOf) -> None:
         self._own_fields = own_fields
         super().__init__(
             query=Query,
             types=[Account, Contact, Document, Invoice, Ticket],
             config=StrawberryConfig(scalar_map=SCALARS),
-            **options,
         )
         for name in FILTERS.values():
             filter_type = self.graphql.type_map[name]
@@ -149,9 +148,6 @@ class GatewaySchema(strawberry.Schema):
     def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
         """Strawberry asks here for the fields of every type."""
         return self._own_fields.fields(type_definition)
-
-    def process_errors(self, errors: Any, execution_context: Any = None) -> None:
-        """Errors are logged where they are shaped for the client, not here."""
 
 
 def _node(context: Context, id: str) -> Any:
