@@ -476,6 +476,12 @@ async def test_numbers_are_matched_in_the_organisation_field_that_the_settings_n
     ]
 
 
+async def test_an_external_id_with_a_comma_is_not_asked_for(sandbox: Sandbox) -> None:
+    async with account(sandbox) as port:
+        assert list(await port.customers_by(Criterion.EXTERNAL_ID, ["C-10001,C-10002", ""])) == [[], []]
+    assert sandbox.log.count() == 0
+
+
 async def test_all_organisations_are_read_once_for_many_domains(sandbox: Sandbox, world: World) -> None:
     domains = [account.domain for account in world.accounts if account.zendesk_org_id][:40]
     async with account(sandbox) as port:
