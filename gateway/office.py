@@ -18,6 +18,7 @@ from sources.layers.matching import Matcher
 from sources.layers.scope import Backoffice, Reach, ScopedSources, Violations
 from sources.ledger.book import Ledger
 from sources.registry import Kind
+from sources.transport.deadline import remaining
 from sources.transport.wiring import Wiring
 
 
@@ -41,7 +42,7 @@ class Office:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self.ledger = await Ledger.open(self._database_url)
+            self.ledger = await Ledger.open(self._database_url, patience=remaining)
             stack.push_async_callback(self.ledger.close)
             await self.ledger.migrate()
             for kind, source in self.settings.sources.items():

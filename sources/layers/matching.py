@@ -2,20 +2,24 @@
 
 In this order: the id that staff declared in the CRM, then each configured criterion (the firm's id written into the other
 system, the customer number, the e-mail domain). The first that finds anything decides. It decides for a match only when
-it is alone on both sides: one candidate there, and no other account here with the same value. Everything else is
-ambiguous, is kept with its candidates, and waits for staff.
+it is alone on both sides: one candidate there that names no other account, and no other account here with the same value.
+Everything else is ambiguous, is kept with its candidates, and waits for staff.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
+from sources.layers.free_mail import FREE_MAIL
 from sources.ports.common import Criterion, CustomerRecord, Ref
 from sources.ports.crm import AccountRecord, Crm
 from sources.ports.errors import AmbiguousMatch, SourceError, Unmatched
 from sources.ports.links import Link, LinkState, LinkStore
+
+_MOST_MERGES = 5
+"""A record merged into one that was merged into another, and so on."""
 
 
 class CustomerSource(Protocol):
@@ -34,9 +38,7 @@ class MatchingRules(msgspec.Struct, frozen=True):
     """How the accounts of one source are matched."""
 
     criteria: tuple[Criterion, ...] = (Criterion.EXTERNAL_ID, Criterion.NUMBER, Criterion.EMAIL_DOMAIN)
-    shared_domains: frozenset[str] = frozenset(
-        {"gmail.com", "googlemail.com", "hotmail.com", "icloud.com", "outlook.com", "yahoo.com"}
-    )
+    shared_domains: frozenset[str] = FREE_MAIL
     """E-mail domains that belong to nobody in particular and never match."""
     retry_unmatched: timedelta = timedelta(minutes=15)
     """How long UNMATCHED stands before the rules are tried again."""
@@ -69,13 +71,14 @@ class Matcher:
         return await self._links.accounts_of(counterparts)
 
     async def match(self, accounts: Sequence[Ref], source: CustomerSource) -> Sequence[Link]:
-        """Applies the rules to these accounts and stores the outcome. Raises SourceError when a system that the rules
-        need does not answer: nothing is stored then."""
+        """Applies the rules to these accounts and stores the outcome. An account that was merged away has no counterpart
+        any more: its survivor has. Raises SourceError when a system that the rules need does not answer: nothing is
+        stored then."""
         rules = self._rules.get(source.name, MatchingRules())
         records = {
             ref: record
             for ref, record in zip(accounts, await self._crm.accounts(accounts), strict=True)
-            if record
+            if record and record.ref == ref
         }
         decided: dict[Ref, Link] = {}
 
@@ -92,7 +95,10 @@ class Matcher:
                 if ref not in decided and (value := _value(record, criterion, rules)) is not None
             }
             attribute = "domain" if criterion is Criterion.EMAIL_DOMAIN else "number"
-            await self._decide(decided, records, values, source, attribute, _by(source, criterion), criterion)
+            await self._decide(
+                decided, records, values, source, attribute, _by(source, criterion), criterion, rules
+            )
+        await self._release(records.values(), source)
         now = datetime.now(UTC)
         for ref in accounts:
             decided.setdefault(ref, Link(ref, source.name, LinkState.UNMATCHED))
@@ -109,6 +115,7 @@ class Matcher:
         attribute: str,
         find: Callable[[Sequence[str]], Awaitable[Sequence[Sequence[CustomerRecord]]]],
         criterion: Criterion | None = None,
+        rules: MatchingRules | None = None,
     ) -> None:
         """Adds to ``decided`` what this one rule settles."""
         if not values:
@@ -119,14 +126,23 @@ class Matcher:
         hits = {value: found for value, found in hits.items() if found}
         if not hits:
             return
-        sharing = dict(zip(hits, await self._crm.accounts_sharing(attribute, list(hits)), strict=True))
+        claims = {value: {value} for value in hits}
+        if criterion is Criterion.EMAIL_DOMAIN and rules:
+            # A counterpart with people at several companies is as much the other companies'.
+            for value, found in hits.items():
+                claims[value].update(domain for one in found for domain in one.domains)
+                claims[value] -= rules.shared_domains
+        asked = sorted(set().union(*claims.values()))
+        sharing = dict(zip(asked, await self._crm.accounts_sharing(attribute, asked), strict=True))
+        bearers = await self._bearers(values, records, hits) if criterion is None else {}
         for ref, value in values.items():
             if value not in hits:
                 continue
             evidence = criterion.value if criterion else "declared in the CRM"
             candidates = tuple(dict.fromkeys(customer.ref for customer in hits[value]))
-            others = {other.ref for other in sharing[value]} - {records[ref].ref, ref}
-            alone = len(candidates) == 1 and not others
+            others = {other.ref for claim in claims[value] for other in sharing[claim]}
+            others |= bearers.get(value, set())
+            alone = len(candidates) == 1 and others <= {ref}
             if alone and (criterion is None or _claimed_by(hits[value][0], records[ref])):
                 decided[ref] = Link(ref, source.name, LinkState.MATCHED, candidates[0], evidence)
             else:
@@ -134,14 +150,47 @@ class Matcher:
                     ref, source.name, LinkState.AMBIGUOUS, evidence=evidence, candidates=candidates
                 )
 
+    async def _bearers(
+        self,
+        values: Mapping[Ref, str],
+        records: Mapping[Ref, AccountRecord],
+        hits: Mapping[str, Sequence[CustomerRecord]],
+    ) -> dict[str, set[Ref]]:
+        """The accounts whose numbers the declared counterparts carry: a slip of the pen in the CRM must not show one
+        customer another's records. A number that no account has says nothing."""
+        marks: dict[str, set[str]] = {}
+        for ref, value in values.items():
+            for one in hits.get(value, ()):
+                found = {one.external_id, one.number} - {None, "", records[ref].number}
+                marks.setdefault(value, set()).update(mark for mark in found if mark)
+        asked = sorted(set().union(*marks.values()))
+        if not asked:
+            return {}
+        accounts = dict(zip(asked, await self._crm.accounts_sharing("number", asked), strict=True))
+        return {
+            value: {account.ref for mark in found for account in accounts[mark]}
+            for value, found in marks.items()
+        }
+
+    async def _release(self, survivors: Iterable[AccountRecord], source: CustomerSource) -> None:
+        """What rules found for accounts that were merged away stands in their survivors' way; staff's word stays."""
+        merged = [Ref(record.ref.source, old) for record in survivors for old in record.merged_ids]
+        for link in await self._links.links_of(merged, source.name) if merged else ():
+            if link and link.state in (LinkState.MATCHED, LinkState.AMBIGUOUS):
+                await self._links.forget(link.account, source.name)
+
     async def _living(
         self, found: Sequence[CustomerRecord], source: CustomerSource
     ) -> Sequence[CustomerRecord]:
         """Merged records give way to their survivors; archived ones that were not merged stay."""
-        merged = [customer.merged_into for customer in found if customer.merged_into]
-        survivors = [customer for customer in await source.customers(merged) if customer] if merged else []
-        together = [customer for customer in found if not customer.merged_into] + survivors
-        return list({customer.ref: customer for customer in together}.values())
+        living: dict[Ref, CustomerRecord] = {}
+        for _ in range(_MOST_MERGES):
+            living.update((customer.ref, customer) for customer in found if not customer.merged_into)
+            merged = [customer.merged_into for customer in found if customer.merged_into]
+            if not merged:
+                break
+            found = [customer for customer in await source.customers(merged) if customer]
+        return list(living.values())
 
     def _by_id(
         self, source: CustomerSource

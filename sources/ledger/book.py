@@ -1,12 +1,13 @@
 """The ledger: what the gateway itself remembers, in one PostgreSQL database."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, select
 
-from sources.ledger.database import Database
+from sources.ledger.database import COMMAND_SECONDS, Database
 from sources.ledger.links import Links
 from sources.ledger.organisations import Organisations
 from sources.ledger.tokens import TokenBook
@@ -30,10 +31,13 @@ class Ledger:
         self.tokens = TokenBook(database)
 
     @classmethod
-    async def open(cls, database_url: str) -> "Ledger":
+    async def open(
+        cls, database_url: str, patience: Callable[[], float] = lambda: COMMAND_SECONDS
+    ) -> "Ledger":
         """Connects when first asked. ``postgresql://``, ``postgres://`` and ``postgresql+asyncpg://`` are the same;
-        ``?host=/folder`` is a socket. Raises ValueError for another kind of address."""
-        return cls(Database(database_url))
+        ``?host=/folder`` is a socket. ``patience`` gives the seconds left to whoever asks. Raises ValueError for another
+        kind of address."""
+        return cls(Database(database_url, patience))
 
     async def migrate(self) -> None:
         """Brings the tables to this version, all or nothing; costs little when they are. Processes that start together

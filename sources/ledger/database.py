@@ -1,8 +1,9 @@
 """Connections to the ledger's PostgreSQL, its locks, and what its failures are called."""
 
+import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
@@ -42,12 +43,16 @@ _SESSION = {
 
 
 class Database:
-    """One PostgreSQL database: a pool for short work, connections of their own for work that holds one long."""
+    """One PostgreSQL database: a pool for short work, connections of their own for work that holds one long.
 
-    def __init__(self, database_url: str) -> None:
+    ``patience`` gives the seconds that the caller still has; short work takes no longer.
+    """
+
+    def __init__(self, database_url: str, patience: Callable[[], float] = lambda: COMMAND_SECONDS) -> None:
         if not _SCHEME.match(database_url):
             raise ValueError(f"{NAME}: database_url must begin with postgresql://")
         self._dsn = _SCHEME.sub("postgresql://", database_url)
+        self._patience = patience
         self._pool = self._engine(COMMAND_SECONDS, pooled=True)
         self._alone = self._engine(COMMAND_SECONDS, pooled=False)
         self._patient = self._engine(None, pooled=False)
@@ -56,10 +61,14 @@ class Database:
         await self._pool.dispose()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A pooled connection without a transaction: each statement stands alone, one round trip."""
+    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A pooled connection without a transaction: each statement stands alone, one round trip. ``patient`` is for
+        work that outlives who asked for it."""
         with failures():
-            async with self._pool.connect() as connection:
+            async with (
+                asyncio.timeout(None if patient else self._patience()),
+                self._pool.connect() as connection,
+            ):
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
@@ -67,7 +76,10 @@ class Database:
         """A transaction that holds the named locks against every other process. ``patient`` waits without end, for the
         locks and for every statement, on a connection outside the pool."""
         with failures():
-            async with (self._patient if patient else self._pool).begin() as connection:
+            async with (
+                asyncio.timeout(None if patient else self._patience()),
+                (self._patient if patient else self._pool).begin() as connection,
+            ):
                 # In one order everywhere, so that two writers never wait for each other.
                 for key in sorted(lock_key(name) for name in set(locks)):
                     await connection.execute(select(func.pg_advisory_xact_lock(key)))

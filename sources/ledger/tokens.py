@@ -23,7 +23,7 @@ class TokenBook:
         self._database = database
 
     async def load(self, connection: str) -> Tokens | None:
-        async with self._database.reading() as reader:
+        async with self._database.reading(patient=True) as reader:
             return await _stored(reader, connection)
 
     @asynccontextmanager
