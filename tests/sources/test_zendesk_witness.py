@@ -13,7 +13,7 @@ import pytest_asyncio
 import requests
 import trustme
 import zenpy
-from aiohttp import BasicAuth, ClientSession
+from aiohttp import ClientSession
 from openapi_schema_validator import OAS30Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
@@ -231,8 +231,8 @@ async def recorded(world: World) -> AsyncIterator[list[Call]]:
 
 async def fetch(url: str) -> None:
     """What the emulator serves beyond the connector's needs."""
-    auth = BasicAuth(f"{emulator.AGENT}/token", emulator.API_TOKEN)
-    async with ClientSession(auth=auth) as session, session.get(url) as response:
+    headers = {"Authorization": f"Bearer {emulator.ACCESS_TOKEN}"}
+    async with ClientSession(headers=headers) as session, session.get(url) as response:
         assert response.status == 200
 
 
