@@ -25,6 +25,7 @@ from resolvers.vocabulary import (
     batched,
     described,
     identified,
+    shown_from,
     window,
 )
 from sources.ports.common import Direction, Window
@@ -198,9 +199,7 @@ class Account(Node):
     def links(root: strawberry.Parent[Any], info: Info) -> list[AccountLink] | None:
         return info.context.value(info.context.sources.links_of, root.ref)  # type: ignore[return-value]
 
-    @classmethod
-    def is_type_of(cls, value: Any, info: Any) -> bool:
-        return isinstance(value, AccountRecord)
+    is_type_of = shown_from(AccountRecord)
 
 
 @strawberry.input(description="An ordering of accounts.")

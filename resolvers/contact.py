@@ -1,12 +1,11 @@
 """People at an account."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 
 from permissions.directives import requires
-from resolvers.vocabulary import Node, OrderDirection, described, identified
+from resolvers.vocabulary import Node, OrderDirection, described, identified, shown_from
 from sources.ports.common import Direction, Window
 from sources.ports.crm import ContactOrder, ContactQuery, ContactRecord
 
@@ -31,9 +30,7 @@ class Contact(Node):
     created_at: datetime | None = strawberry.field(description="When the CRM first held the person.")
     updated_at: datetime | None = strawberry.field(description="When the CRM last changed the person.")
 
-    @classmethod
-    def is_type_of(cls, value: Any, info: Any) -> bool:
-        return isinstance(value, ContactRecord)
+    is_type_of = shown_from(ContactRecord)
 
 
 @strawberry.input(description="An ordering of contacts.")

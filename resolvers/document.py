@@ -16,6 +16,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    shown_from,
 )
 from sources.ports.common import Direction, Window
 from sources.ports.documents import DocumentKind as Kind
@@ -93,9 +94,7 @@ class Document(Node):
         record: DocumentRecord = root
         return info.context.owner(record.customer)  # type: ignore[return-value]
 
-    @classmethod
-    def is_type_of(cls, value: Any, info: Any) -> bool:
-        return isinstance(value, DocumentRecord)
+    is_type_of = shown_from(DocumentRecord)
 
 
 @strawberry.input(description="An ordering of documents.")

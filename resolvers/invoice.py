@@ -23,6 +23,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    shown_from,
 )
 from sources.ports.common import Direction, Window
 from sources.ports.erp import InvoiceOrder, InvoiceQuery, InvoiceRecord
@@ -131,9 +132,7 @@ class Invoice(Node):
         record: InvoiceRecord = root
         return info.context.owner(record.customer)  # type: ignore[return-value]
 
-    @classmethod
-    def is_type_of(cls, value: Any, info: Any) -> bool:
-        return isinstance(value, InvoiceRecord)
+    is_type_of = shown_from(InvoiceRecord)
 
 
 @strawberry.type(description="What an account owes in one currency, over all its open invoices.")

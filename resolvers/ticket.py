@@ -24,6 +24,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    shown_from,
     sources_id,
     window,
 )
@@ -160,9 +161,7 @@ class Ticket(Node):
         record: TicketRecord = root
         return info.context.owner(record.customer) if record.customer else None  # type: ignore[return-value]
 
-    @classmethod
-    def is_type_of(cls, value: Any, info: Any) -> bool:
-        return isinstance(value, TicketRecord)
+    is_type_of = shown_from(TicketRecord)
 
 
 @strawberry.type(description="A public article of the help centre.")

@@ -281,14 +281,18 @@ class ColumnRun:
         if plain <= node.usual:
             if node.within is None or node.within([v for v in values if v is not None] if nulls else values):
                 return values
-        elif node.names is not None:
+        elif plain == {node.enum}:
             names = node.names
+            if nulls:
+                return [None if v is None else names[v._name_] for v in values]
+            return [names[v._name_] for v in values]
+        if not nulls:
             try:
-                return (
-                    [None if v is None else names[v] for v in values] if nulls else [names[v] for v in values]
-                )
-            except (KeyError, TypeError):
-                pass  # not a member: the type's own words below
+                shown = list(map(node.coerce, values))
+            except Exception:
+                shown = [None]
+            if None not in shown and Undefined not in shown:
+                return shown
         coerce = node.coerce
         done: list[Any] = []
         for value in values:
@@ -296,13 +300,13 @@ class ColumnRun:
                 done.append(None)
                 continue
             try:
-                shown = coerce(value)
+                leaf = coerce(value)
             except Exception:  # replay asks again, where the error is made
-                shown = None
-            if shown is None or shown is Undefined:
+                leaf = None
+            if leaf is None or leaf is Undefined:
                 self.failed = True
-                shown = None
-            done.append(shown)
+                leaf = None
+            done.append(leaf)
         return done
 
     def _lists(self, node: ListOf, values: list[Any], kinds: set[type], column: Column) -> Done:
@@ -334,7 +338,7 @@ class ColumnRun:
             return values
         if node.abstract:
             return self._abstract(node, values, sources, places, column)
-        if not self._are(node.type, sources, column):
+        if kinds - {NOTHING} != {node.record} and not self._are(node.type, sources, column):
             self.failed = True
             return [None] * len(values)
         done = self._descend(node, node.type, sources, column, places)
@@ -412,7 +416,8 @@ def _rows(block: Block, columns: list[list[Any]]) -> list[Any]:
     keys = block.selection.keys
     if not keys:
         return [{} for _ in block.sources]
-    return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+    # All columns are as long as the block, by construction: checking it row by row would cost as much as the row.
+    return [dict(zip(keys, row)) for row in zip(*columns)]  # noqa: B905
 
 
 def _split(done: list[Any], lengths: list[int | None]) -> list[Any]:

@@ -6,7 +6,7 @@ reached and kept with the plan.
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from inspect import unwrap
+from inspect import Parameter, unwrap
 from operator import attrgetter
 from typing import Any
 
@@ -40,15 +40,17 @@ class NotPlannable(Exception):
 
 
 class Leaf:
-    """A scalar or enum. ``usual`` are the Python types that need no conversion; ``names`` an enum's members."""
+    """A scalar or enum. ``usual`` are the Python types that need no conversion; ``names`` has the graph's name of each
+    member of ``enum`` by the member's own name, which hashes faster than the member."""
 
-    __slots__ = ("coerce", "names", "nonnull", "usual", "within")
+    __slots__ = ("coerce", "enum", "names", "nonnull", "usual", "within")
 
     def __init__(self, type_: Any, nonnull: bool) -> None:
         self.nonnull = nonnull
         self.coerce: Callable[[Any], Any] = type_.coerce_output_value
         self.usual, self.within = _USUAL.get(type_, (frozenset(), None))
-        self.names = _enum_names(type_)
+        self.enum = _enum_class(type_)
+        self.names = {member.name: type_.coerce_output_value(member) for member in self.enum or ()}
 
 
 class ListOf:
@@ -63,11 +65,13 @@ class ListOf:
 class Objects:
     """Objects of one type, or of the types of an interface or union."""
 
-    __slots__ = ("_selections", "abstract", "details", "nonnull", "type")
+    __slots__ = ("_selections", "abstract", "details", "nonnull", "record", "type")
 
     def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails]) -> None:
         self.type, self.nonnull, self.details = type_, nonnull, details
         self.abstract = bool(is_abstract_type(type_))
+        self.record: type | None = getattr(getattr(type_, "is_type_of", None), "record", None)
+        """The one class whose instances are of the type, where the type's ``is_type_of`` says so by attribute."""
         self._selections: dict[str, Selection] = {}
 
     def selection(self, type_: GraphQLObjectType, plan: "Plan", executor: Executor[Any]) -> "Selection":
@@ -143,15 +147,19 @@ class FieldPlan:
         if declared is not None and declared.is_basic_field and declared.default_resolver is getattr:
             self.how, self.get = How.ATTRIBUTE, attrgetter(declared.python_name)
         elif declared is not None and (resolver := Resolver.of(declared)):
-            self.how, self.resolver = How.RESOLVER, resolver
+            if resolver.of_parent_alone:
+                self.how, self.get = How.ATTRIBUTE, resolver.call
+            else:
+                self.how, self.resolver = How.RESOLVER, resolver
         else:
             self.how = How.GENERAL
 
 
 class Resolver:
-    """A Strawberry resolver that is called as it is written, with one Info for all parents."""
+    """A Strawberry resolver that is called as it is written, with one Info for all parents. ``of_parent_alone``: it takes
+    the parent and nothing else, so that it reads like an attribute."""
 
-    __slots__ = ("call", "declared", "info", "positional", "root")
+    __slots__ = ("call", "declared", "info", "of_parent_alone", "positional", "root")
 
     def __init__(self, declared: Any) -> None:
         resolver = declared.base_resolver
@@ -161,13 +169,19 @@ class Resolver:
         root = resolver.parent_parameter or resolver.root_parameter
         self.root: str | None = root.name if root else None
         self.info: str | None = resolver.info_parameter.name if resolver.info_parameter else None
+        parameters = list(resolver.signature.parameters.values())
+        self.of_parent_alone = (
+            len(parameters) == 1
+            and (self.positional or self.root == parameters[0].name)
+            and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        )
 
     @classmethod
     def of(cls, declared: Any) -> "Resolver | None":
         """None where Strawberry does more than calling it (extensions, permission classes), or where the resolver looks
         at its place in the answer."""
         resolver = declared.base_resolver
-        if resolver is None or declared.extensions or (resolver.parent_parameter and resolver.root_parameter):
+        if resolver is None or declared.extensions:
             return None
         code = getattr(unwrap(resolver.wrapped_func), "__code__", None)
         if code is None or _PLACE.intersection(code.co_names):
@@ -249,8 +263,8 @@ def _node(type_: GraphQLOutputType, details: list[FieldDetails], nonnull: bool =
     return Objects(type_, nonnull, details)
 
 
-def _enum_names(type_: Any) -> dict[Any, str] | None:
-    """A Strawberry enum's members and their names, as its own type serialises them."""
+def _enum_class(type_: Any) -> type[Enum] | None:
+    """The Python class behind a Strawberry enum."""
     wrapped = getattr(type_, "wrapped_cls", None)
     if (
         not isinstance(type_, GraphQLEnumType)
@@ -258,7 +272,7 @@ def _enum_names(type_: Any) -> dict[Any, str] | None:
         or not issubclass(wrapped, Enum)
     ):
         return None
-    return {member: type_.coerce_output_value(member) for member in wrapped}
+    return wrapped
 
 
 def _small(values: list[Any]) -> bool:
