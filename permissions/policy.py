@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from graphql import GraphQLNonNull, GraphQLObjectType, GraphQLSchema, is_object_type
+from graphql import GraphQLNonNull, GraphQLObjectType, GraphQLSchema, get_named_type, is_object_type
 
 from permissions.directives import RequiresScopes
 from permissions.principal import Principal, Rule, rule_of
@@ -15,19 +15,21 @@ class PolicyError(Exception):
 
 
 class Policy:
-    """The rules of one schema, by coordinate. Built once at start-up; raises PolicyError with every fault found."""
+    """The rules of one schema, by coordinate. Built once at start-up; raises PolicyError with every fault found.
+
+    A type's rule holds for every field that gives the type, beside the field's own.
+    """
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self.types: dict[str, Rule] = {}
         self.fields: dict[tuple[str, str], Rule] = {}
         faults: list[str] = []
-        for type_ in schema.type_map.values():
-            if not is_object_type(type_):
-                continue
-            rule = _rule(type_.extensions)
-            if rule:
+        objects = [type_ for type_ in schema.type_map.values() if is_object_type(type_)]
+        for type_ in objects:
+            if rule := _rule(type_.extensions):
                 self.types[type_.name] = rule
                 faults += _unknown(type_.name, rule)
+        for type_ in objects:
             faults += self._read_fields(type_)
         if faults:
             raise PolicyError("\n".join(faults))
@@ -36,7 +38,7 @@ class Policy:
     def _read_fields(self, type_: GraphQLObjectType) -> list[str]:
         faults: list[str] = []
         for name, field in type_.fields.items():
-            rule = _rule(field.extensions)
+            rule = _both(_rule(field.extensions), self.types.get(get_named_type(field.type).name))
             if not rule:
                 continue
             coordinate = f"{type_.name}.{name}"
@@ -64,6 +66,14 @@ def _rule(extensions: dict[str, Any]) -> Rule | None:
         if isinstance(directive, RequiresScopes):
             return rule_of(directive.scopes)
     return None
+
+
+def _both(one: Rule | None, other: Rule | None) -> Rule | None:
+    """What takes a way through each of the two; a way that needs more than another is left out."""
+    if not one or not other:
+        return one or other
+    ways = {needed | more for needed in one for more in other}
+    return tuple(sorted((way for way in ways if not any(less < way for less in ways)), key=sorted))
 
 
 def _unknown(coordinate: str, rule: Rule) -> list[str]:
