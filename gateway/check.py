@@ -1,14 +1,15 @@
 """``gateway check``: per source one line, whether it is configured, reachable and allowed, and the setting to mend."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gateway.settings import Settings, SettingsError, load_tables, read_source
+from gateway.settings import FIELD_KINDS, SettingsError, SignIn, load_tables, read_source
 from gateway.signin import IssuerKeys, SignInRefused
 from sources.ledger.book import Ledger
+from sources.ports.common import CustomField
 from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable
 from sources.ports.tokens import TokenStore
 from sources.registry import Kind
@@ -27,11 +28,22 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str
 
 
-async def check_sources(path: Path, tokens: TokenStore, environment: Mapping[str, str]) -> list[Finding]:
+async def check_sources(
+    path: Path,
+    tokens: TokenStore,
+    environment: Mapping[str, str],
+    own_fields: Sequence[CustomField] = (),
+) -> list[Finding]:
     """Every kind of source on its own: one that is wrong does not hide the others. Raises SettingsError when the file
     cannot be read at all."""
     tables = load_tables(path).get("sources", {})
-    return [await _check(kind, tables.get(kind.value), path.name, tokens, environment) for kind in Kind]
+    if not isinstance(tables, dict):
+        return []
+    findings = []
+    for kind in Kind:
+        wiring = Wiring(tokens, tuple(field for field in own_fields if FIELD_KINDS[field.type] is kind))
+        findings.append(await _check(kind, tables.get(kind.value), path.name, wiring, environment))
+    return findings
 
 
 async def check_ledger(ledger: Ledger) -> Finding:
@@ -43,19 +55,19 @@ async def check_ledger(ledger: Ledger) -> Finding:
     return Finding("database", True, "reachable")
 
 
-async def check_issuer(settings: Settings) -> Finding:
+async def check_issuer(settings: SignIn) -> Finding:
     """The issuer's keys."""
     try:
-        keys = await IssuerKeys(settings.signin).for_key(None)
+        keys = await IssuerKeys(settings).for_key(None)
     except SignInRefused:
         return Finding(
-            "signin", False, f"{settings.signin.issuer}: no keys; see signin.issuer or signin.discovery_url"
+            "signin", False, f"{settings.issuer}: no keys; see signin.issuer or signin.discovery_url"
         )
-    return Finding("signin", True, f"{settings.signin.issuer}: {len(keys.keys)} key(s)")
+    return Finding("signin", True, f"{settings.issuer}: {len(keys.keys)} key(s)")
 
 
 async def _check(
-    kind: Kind, table: Any, name: str, tokens: TokenStore, environment: Mapping[str, str]
+    kind: Kind, table: Any, name: str, wiring: Wiring, environment: Mapping[str, str]
 ) -> Finding:
     place = f"sources.{kind.value}"
     if table is None:
@@ -65,7 +77,10 @@ async def _check(
         source = read_source(kind.value, table, name, environment)
     except SettingsError as error:
         return Finding(kind.value, False, f"not configured: {error}")
-    port = source.row.connect(source.settings, Wiring(tokens))
+    try:
+        port = source.row.connect(source.settings, wiring)
+    except (ValueError, SourceError) as error:
+        return Finding(kind.value, False, f"not configured: {error}; see {place} and [[fields]] in {name}")
     try:
         with deadline(PROBE_SECONDS):
             probe = await port.probe()

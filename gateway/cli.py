@@ -5,9 +5,9 @@ import difflib
 import os
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
@@ -18,17 +18,26 @@ from gateway.app import create_app
 from gateway.check import Finding, check_issuer, check_ledger, check_sources
 from gateway.matching import match_all
 from gateway.office import Office
-from gateway.settings import Settings, SettingsError, load
+from gateway.settings import (
+    Database,
+    Settings,
+    SettingsError,
+    load,
+    load_tables,
+    read_database,
+    read_signin,
+)
 from gateway.telemetry import configure
 from permissions.policy import PolicyError
 from resolvers.own_fields import OwnFieldError
 from resolvers.schema import build_schema
 from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
-from sources.ports.common import Ref
+from sources.ports.common import CustomField, Ref
 from sources.ports.errors import SourceError
 from sources.ports.links import LinkState, LinkTaken
 from sources.ports.members import AccountTaken, OrganisationRecord
+from sources.registry import Kind
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 links_app = typer.Typer(
@@ -77,7 +86,7 @@ def serve(
     """The gateway over the systems that gateway.toml names."""
     configure()
     settings = _settings(config)
-    with _database(settings) as url:
+    with _database(settings.database) as url:
         try:
             application = create_app(settings, url)
         except (OwnFieldError, PolicyError) as error:
@@ -182,6 +191,10 @@ def links_confirm(
     """Staff's word that these two are the same customer."""
 
     async def confirm(office: Office) -> None:
+        await _require_account(office, account)
+        (found,) = await _port(office, _ref(counterpart).source).customers([_ref(counterpart)])
+        if found is None:
+            _stop(f"{counterpart}: there is no such customer")
         try:
             await office.ledger.links.confirm(_ref(account), _ref(counterpart), by)
         except LinkTaken:
@@ -201,6 +214,8 @@ def links_none(
     """Staff's word that the account has no counterpart there: its lists are empty, not unknown."""
 
     async def declare(office: Office) -> None:
+        await _require_account(office, account)
+        _port(office, source)
         await office.ledger.links.declare_absent(_ref(account), source, by)
         print(f"{account} has no counterpart in {source}")
 
@@ -232,6 +247,8 @@ def organisations_set(
     """Creates an organisation or replaces its name and accounts."""
 
     async def save(office: Office) -> None:
+        for account in accounts:
+            await _require_account(office, account)
         try:
             await office.ledger.organisations.save(
                 OrganisationRecord(organisation, name, tuple(_ref(account) for account in accounts))
@@ -260,22 +277,41 @@ def organisations_list(config: Config = TOML) -> None:
 
 
 async def _check(config: Path) -> list[Finding]:
-    findings = []
+    """Each part on its own, so that all that is wrong is seen at once."""
     try:
-        settings: Settings | None = load(config)
+        tables = load_tables(config)
     except SettingsError as error:
-        settings = None
-        findings.append(Finding("settings", False, str(error)))
-    with _database(settings) as url:
+        return [Finding("settings", False, str(error))]
+    own_fields: tuple[CustomField, ...] = ()
+    wrong = ""
+    try:
+        own_fields = load(config).own_fields
+    except SettingsError as error:
+        wrong = str(error)
+    findings = await _check_parts(config, tables, own_fields)
+    if wrong and not any(wrong in finding.detail for finding in findings):
+        findings.insert(0, Finding("settings", False, wrong))
+    return findings
+
+
+async def _check_parts(
+    config: Path, tables: Mapping[str, Any], own_fields: Sequence[CustomField]
+) -> list[Finding]:
+    try:
+        database = read_database(tables, config.name, os.environ)
+    except SettingsError as error:
+        return [Finding("database", False, f"not configured: {error}")]
+    with _database(database) as url:
         ledger = await Ledger.open(url)
         try:
-            findings.append(await check_ledger(ledger))
-            if findings[-1].ok:
+            findings = [await check_ledger(ledger)]
+            if findings[0].ok:
                 await ledger.migrate()
-            if settings:
-                findings.append(await check_issuer(settings))
-            with suppress(SettingsError):  # a file that cannot be read was said above
-                findings += await check_sources(config, ledger.tokens, os.environ)
+            try:
+                findings.append(await check_issuer(read_signin(tables, config.name, os.environ)))
+            except SettingsError as error:
+                findings.append(Finding("signin", False, f"not configured: {error}"))
+            findings += await check_sources(config, ledger.tokens, os.environ, own_fields)
         finally:
             await ledger.close()
     return findings
@@ -289,7 +325,7 @@ def _in_office(config: Path, work: object) -> None:
         async with Office(settings, url) as office:
             await work(office)  # type: ignore[operator]
 
-    with _database(settings) as url:
+    with _database(settings.database) as url:
         try:
             asyncio.run(inside(url))
         except (SourceError, OwnFieldError, PolicyError) as error:
@@ -299,9 +335,8 @@ def _in_office(config: Path, work: object) -> None:
 class _database:  # noqa: N801
     """The ledger's address: the one that is set, or an embedded PostgreSQL while inside."""
 
-    def __init__(self, settings: Settings | None) -> None:
-        self._url = settings.database.url if settings else os.environ.get("DATABASE_URL")
-        self._folder = Path(settings.database.folder if settings else ".gateway/postgres")
+    def __init__(self, database: Database) -> None:
+        self._url, self._folder = database.url, Path(database.folder)
         self._embedded: EmbeddedPostgres | None = None
 
     def __enter__(self) -> str:
@@ -332,8 +367,26 @@ def _ref(text: str) -> Ref:
     return Ref(source, id)
 
 
-def _refuse_taken(port: int) -> None:
+def _port(office: Office, source: str) -> Any:
+    """The connected system of this name, other than the CRM."""
+    ports = {port.name: port for kind, port in office.ports.items() if kind is not Kind.CRM}
+    if source not in ports:
+        _stop(f"{source}: not a connected system; there are {', '.join(sorted(ports))}")
+    return ports[source]
 
+
+async def _require_account(office: Office, account: str) -> None:
+    ref = _ref(account)
+    (found,) = (
+        await office.backoffice.crm.accounts([ref]) if ref.source == office.backoffice.crm.name else (None,)
+    )
+    if found is None:
+        _stop(f"{account}: there is no such account in the CRM")
+    if found.ref != ref:
+        _stop(f"{account} was merged into {found.ref}; use that one")
+
+
+def _refuse_taken(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from permissions.roles import ROLES
 from permissions.scopes import SCOPES
 from resolvers.own_fields import TYPES
 from sources.layers.matching import MatchingRules
@@ -22,6 +24,12 @@ from sources.registry import REGISTRY, Kind, Row, row
 
 FIELD_KINDS = {"Account": Kind.CRM, "Contact": Kind.CRM, "Invoice": Kind.ERP, "Ticket": Kind.HELPDESK}
 """Which source an own field's property is read from."""
+
+
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+"""Signatures that only the issuer can make. With a shared secret, whoever can verify a token could forge one."""
 
 
 class SettingsError(Exception):
@@ -98,7 +106,7 @@ class _OwnField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Matching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     criteria: tuple[Criterion, ...] | None = None
     shared_domains: tuple[str, ...] | None = None
-    retry_unmatched_minutes: float | None = None
+    retry_unmatched_minutes: Annotated[float, msgspec.Meta(ge=0, le=525_600)] | None = None
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -125,10 +133,10 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
     known = {"gateway", "database", "signin", "sources", "fields"}
     for table in tables.keys() - known:
         raise SettingsError(f"{name}: [{table}] is unknown; there are {', '.join(sorted(known))}")
-    database = _table(Database, tables.get("database", {}), "database", name, environment)
-    if database.url is None and environment.get("DATABASE_URL"):
-        database = msgspec.structs.replace(database, url=environment["DATABASE_URL"])
+    database = read_database(tables, name, environment)
     door = _table(Door, tables.get("gateway", {}), "gateway", name, environment)
+    if door.public_url:
+        _require_address(door.public_url, "gateway.public_url", name)
     if door.file_link_key is not None and len(door.file_link_key) < 32:
         raise SettingsError(f"{name}: gateway.file_link_key: at least 32 characters")
     try:
@@ -137,8 +145,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         raise SettingsError(
             f"{name}: gateway.timezone: {door.timezone!r} is unknown; write it as Europe/London"
         ) from None
-    if "signin" not in tables:
-        raise SettingsError(f"{name}: [signin] is missing; give issuer and audience")
+    signin = read_signin(tables, name, environment)
     sources = {
         Kind(kind): read_source(kind, table, name, environment)
         for kind, table in _kinds(tables.get("sources", {}), name)
@@ -148,13 +155,63 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
     return Settings(
         door=door,
         database=database,
-        signin=_table(SignIn, tables["signin"], "signin", name, environment),
+        signin=signin,
         sources=sources,
-        own_fields=tuple(
-            _own_field(table, f"fields[{number}]", name, environment)
-            for number, table in enumerate(tables.get("fields", []))
-        ),
+        own_fields=_own_fields(tables.get("fields", []), name, environment),
     )
+
+
+def read_database(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Database:
+    """Where the ledger is, also when other tables are wrong. Raises SettingsError with what to mend."""
+    database: Database = _table(Database, tables.get("database", {}), "database", name, environment)
+    place = "database.url"
+    if database.url is None and environment.get("DATABASE_URL"):
+        database = msgspec.structs.replace(database, url=environment["DATABASE_URL"])
+        place = "environment variable DATABASE_URL"
+    if database.url is not None and not re.match(r"postgres(ql)?(\+asyncpg)?://", database.url):
+        raise SettingsError(f"{name}: {place}: begin with postgresql://")
+    return database
+
+
+def read_signin(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> SignIn:
+    """Whom the gateway believes. Raises SettingsError with what to mend."""
+    if "signin" not in tables:
+        raise SettingsError(f"{name}: [signin] is missing; give issuer and audience")
+    signin: SignIn = _table(SignIn, tables["signin"], "signin", name, environment)
+    _require_address(signin.issuer, "signin.issuer", name)
+    if signin.discovery_url is not None:
+        _require_address(signin.discovery_url, "signin.discovery_url", name)
+    if not signin.audience:
+        raise SettingsError(f"{name}: signin.audience: the name under which the issuer knows this gateway")
+    for algorithm in signin.algorithms or ("",):
+        if algorithm not in ALGORITHMS:
+            raise SettingsError(
+                f"{name}: signin.algorithms: {algorithm!r} cannot be used; there are {', '.join(ALGORITHMS)}"
+            )
+    for theirs, ours in signin.role_names.items():
+        if ours not in ROLES:
+            raise SettingsError(
+                f"{name}: signin.role_names.{theirs}: {ours!r} is unknown; there are {', '.join(sorted(ROLES))}"
+            )
+    return signin
+
+
+def _require_address(address: str, place: str, name: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise SettingsError(f"{name}: {place}: an address that begins with https://")
+
+
+def _own_fields(tables: Any, name: str, environment: Mapping[str, str]) -> tuple[CustomField, ...]:
+    if not isinstance(tables, list):
+        raise SettingsError(f"{name}: fields: write each field under [[fields]], in double brackets")
+    fields: dict[tuple[str, str], CustomField] = {}
+    for number, table in enumerate(tables):
+        field = _own_field(table, f"fields[{number}]", name, environment)
+        if (field.type, field.name) in fields:
+            raise SettingsError(f"{name}: fields[{number}].name: {field.type}.{field.name} is declared twice")
+        fields[field.type, field.name] = field
+    return tuple(fields.values())
 
 
 def _kinds(tables: Any, name: str) -> list[tuple[str, Any]]:
