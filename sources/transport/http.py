@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -222,10 +223,12 @@ def retry_after(answer: Answer) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+        try:
+            when = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        # RFC 5322 writes a zone that nobody knows as -0000; HTTP's dates are UTC.
+        seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if isfinite(seconds) else None
