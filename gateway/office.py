@@ -45,6 +45,7 @@ class Office:
             self.ledger = await Ledger.open(self._database_url, patience=remaining)
             stack.push_async_callback(self.ledger.close)
             await self.ledger.migrate()
+            self.ledger.watch()
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom))

@@ -45,6 +45,10 @@ class Ledger:
         async with self._database.writing("migrations", patient=True) as connection:
             await connection.run_sync(_upgrade)
 
+    def watch(self) -> None:
+        """Lets this process answer from memory while PostgreSQL tells it of every change. For what serves requests."""
+        self._database.watch()
+
     async def ping(self) -> None:
         """Raises SourceError when the database does not answer."""
         async with self._database.reading() as connection:

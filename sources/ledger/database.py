@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.selectable import TableValuedAlias
 
+from sources.ledger.memory import Connect, Memory
 from sources.ports.errors import SourceRejected, SourceTimeout, SourceUnavailable
 
 NAME = "ledger"
@@ -52,13 +53,19 @@ class Database:
         if not _SCHEME.match(database_url):
             raise ValueError(f"{NAME}: database_url must begin with postgresql://")
         self._dsn = _SCHEME.sub("postgresql://", database_url)
+        self.memory = Memory()
         self._patience = patience
         self._pool = self._engine(COMMAND_SECONDS, pooled=True)
         self._alone = self._engine(COMMAND_SECONDS, pooled=False)
         self._patient = self._engine(None, pooled=False)
 
     async def close(self) -> None:
+        await self.memory.close()
         await self._pool.dispose()
+
+    def watch(self) -> None:
+        """From now on reads may be answered from memory."""
+        self.memory.watch(self._connector(COMMAND_SECONDS))
 
     @asynccontextmanager
     async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -84,6 +91,8 @@ class Database:
                 for key in sorted(lock_key(name) for name in set(locks)):
                     await connection.execute(select(func.pg_advisory_xact_lock(key)))
                 yield connection
+        # The notification of one's own change may come after one's own next read.
+        self.memory.forget()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[AsyncConnection]:
@@ -96,13 +105,17 @@ class Database:
         finally:
             await connection.close()
 
-    def _engine(self, command_seconds: float | None, *, pooled: bool) -> AsyncEngine:
+    def _connector(self, command_seconds: float | None) -> Connect:
         # asyncpg reads the address itself: it knows libpq's spellings (sslmode, passfile, several hosts, sockets).
         async def connect() -> "asyncpg.Connection[asyncpg.Record]":
             return await asyncpg.connect(
                 self._dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds, server_settings=_SESSION
             )
 
+        return connect
+
+    def _engine(self, command_seconds: float | None, *, pooled: bool) -> AsyncEngine:
+        connect = self._connector(command_seconds)
         # Error texts reach logs: they must not carry tokens.
         address = "postgresql+asyncpg://"
         if not pooled:

@@ -14,6 +14,7 @@ from sources.ports.common import Ref
 from sources.ports.links import Link, LinkState, LinkTaken
 
 _BY_STAFF = (LinkState.CONFIRMED, LinkState.ABSENT)
+_SETTLED = (*_BY_STAFF, LinkState.MATCHED)
 
 _Place = tuple[Ref, str]
 """An account and the other system: where one link stands."""
@@ -26,9 +27,18 @@ class Links:
         self._database = database
 
     async def links_of(self, accounts: Sequence[Ref], source: str) -> Sequence[Link | None]:
-        asked = [ref for ref in dict.fromkeys(accounts) if storable((ref.source, ref.id))]
-        if not asked:
-            return [None] * len(accounts)
+        known = dict(self._database.memory.recall((ref, source) for ref in accounts))
+        asked = [
+            ref
+            for ref in dict.fromkeys(accounts)
+            if (ref, source) not in known and storable((ref.source, ref.id))
+        ]
+        if asked:
+            known |= await self._read(asked, source)
+        return [known.get((ref, source)) for ref in accounts]
+
+    async def _read(self, asked: Sequence[Ref], source: str) -> dict[_Place, Link]:
+        begun = self._database.memory.begin()
         rows = given("account_source", "account_id")
         query = select(links).join(
             rows,
@@ -39,8 +49,11 @@ class Links:
                 query.where(links.c.source == source),
                 {"account_source": [ref.source for ref in asked], "account_id": [ref.id for ref in asked]},
             )
-        by_account = {link.account: _shown(link) for link in map(_stored, found)}
-        return [by_account.get(ref) for ref in accounts]
+        shown = {(link.account, source): _shown(link) for link in map(_stored, found)}
+        # What is not settled is matched again, by whoever asks next.
+        settled = {place: link for place, link in shown.items() if link.state in _SETTLED}
+        self._database.memory.keep(begun, settled)
+        return shown
 
     async def accounts_of(self, counterparts: Sequence[Ref]) -> Sequence[Ref | None]:
         async with self._database.reading() as connection:

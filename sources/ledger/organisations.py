@@ -42,15 +42,19 @@ class Organisations:
         self._database = database
 
     async def organisations(self, ids: Sequence[str]) -> Sequence[OrganisationRecord | None]:
-        asked = [id_ for id_ in dict.fromkeys(ids) if storable([id_])]
+        memory = self._database.memory
+        known = dict(memory.recall(ids))
+        asked = [id_ for id_ in dict.fromkeys(ids) if id_ not in known and storable([id_])]
         if not asked:
-            return [None] * len(ids)
+            return [known.get(id_) for id_ in ids]
+        begun = memory.begin()
         rows = given("id")
         query = _organisations.join(rows, organisations.c.id == rows.c.id)
         async with self._database.reading() as connection:
             found = await connection.execute(query, {"id": asked})
-        by_id = {row.id: _organisation(row) for row in found}
-        return [by_id.get(id_) for id_ in ids]
+        read = {row.id: _organisation(row) for row in found}
+        memory.keep(begun, read)
+        return [(known | read).get(id_) for id_ in ids]
 
     async def holders_of(self, accounts: Sequence[Ref]) -> Sequence[str | None]:
         asked = [ref for ref in dict.fromkeys(accounts) if storable((ref.source, ref.id))]
