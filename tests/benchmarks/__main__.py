@@ -1,0 +1,187 @@
+"""``make bench``: processor time per request of the gateway, the limit and plain Strawberry, on interleaved rounds."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import uvloop
+
+from sources.ledger.embedded import EmbeddedPostgres
+from tests.benchmarks import load
+from tests.benchmarks.contenders import NAMES, Bench, NoCores, Server, cores, running
+from tests.benchmarks.workload import Question, leaves
+
+CONNECTIONS = 16
+MANY_LEAVES = 10_000
+"""Answers of that size are warmed up with one per connection."""
+
+LIMIT = "limit"
+VENDORS = ("hubspot", "xero", "zendesk", "s3")
+TITLES = {
+    "limit": "by hand: Starlette, aiohttp, orjson",
+    "gateway": "the gateway",
+    "plain": "plain Strawberry",
+}
+
+
+class Cell(msgspec.Struct):
+    """What was measured of one contender with one question; a list has one figure per round."""
+
+    cpu_ms: list[float]
+    per_second: list[float]
+    multiples: list[float]
+    """Of the limit's time in the same round."""
+    calls: dict[str, float]
+    """To each vendor, per request."""
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """How long to measure."""
+
+    rounds: int
+    seconds: float
+    """Per contender, question and round, about."""
+    variants: int
+    """Of each question, asked in turn."""
+
+
+def main() -> None:
+    arguments = _arguments()
+    effort = Effort(3, 3.5, 100)
+    if arguments.quick:
+        effort = Effort(3, 0.7, 10)
+    # A plain end, so that the children are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        own, others = cores()
+        os.sched_setaffinity(0, others)
+        with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
+            results = _measured(Path(folder), own, effort)
+    except NoCores as reason:
+        sys.exit(f"make bench: {reason}")
+    except (RuntimeError, load.Refused) as reason:
+        sys.exit(f"make bench: {reason}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(_table(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(msgspec.to_builtins(results), indent=2) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under a minute, less exact")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    return parser.parse_args()
+
+
+def _measured(folder: Path, own: set[int], effort: Effort) -> dict[str, Any]:
+    folder.chmod(0o755)  # the embedded server may run as another user
+    with EmbeddedPostgres() as postgres:
+        _say("starting PostgreSQL ...")
+        url = postgres.start(folder / "postgres")
+        return uvloop.run(_run(folder, url, own, effort))
+
+
+async def _run(folder: Path, database_url: str, own: set[int], effort: Effort) -> dict[str, Any]:
+    async with running(folder, database_url, own, lambda what: _say(f"starting {what}")) as bench:
+        cells: dict[str, dict[str, Cell]] = {}
+        counts: dict[tuple[str, str], int] = {}
+        for question in bench.questions:
+            _say(f"{question.title}: are the answers equal?")
+            await _require_equal(bench, question, effort.variants)
+            cells[question.name] = {}
+            for server in bench.servers.values():
+                _say(f"{question.title}: warming up {server.name}")
+                requests = bench.requests(question, effort.variants)
+                warm = CONNECTIONS * (1 if question.leaves > MANY_LEAVES else 8)
+                seconds = await load.drive(server.port, requests, warm, CONNECTIONS)
+                counts[question.name, server.name] = max(CONNECTIONS, round(effort.seconds * warm / seconds))
+                cells[question.name][server.name] = Cell([], [], [], {})
+        for number in range(effort.rounds):
+            for question in bench.questions:
+                for server in bench.servers.values():
+                    _say(f"round {number + 1} of {effort.rounds}: {question.title}, {server.name}")
+                    count = counts[question.name, server.name]
+                    await _measure(bench, question, server, count, effort, cells[question.name][server.name])
+                limit = cells[question.name][LIMIT].cpu_ms[-1]
+                for cell in cells[question.name].values():
+                    cell.multiples.append(cell.cpu_ms[-1] / limit)
+        return {
+            "questions": {q.name: {"title": q.title, "leaves": q.leaves} for q in bench.questions},
+            "requests": {f"{question}/{name}": count for (question, name), count in counts.items()},
+            "cells": cells,
+            "peakMegabytes": {name: server.peak_megabytes() for name, server in bench.servers.items()},
+        }
+
+
+async def _measure(
+    bench: Bench, question: Question, server: Server, count: int, effort: Effort, cell: Cell
+) -> None:
+    requests = bench.requests(question, effort.variants)
+    await bench.reset()
+    before = server.cpu_seconds()
+    seconds = await load.drive(server.port, requests, count, CONNECTIONS)
+    spent = server.cpu_seconds() - before
+    calls = await bench.calls()
+    cell.cpu_ms.append(spent * 1000 / count)
+    cell.per_second.append(count / seconds)
+    cell.calls = {vendor: calls[vendor] / count for vendor in VENDORS}
+
+
+async def _require_equal(bench: Bench, question: Question, variants: int) -> None:
+    """Raises RuntimeError where two contenders disagree, or where they make different calls."""
+    requests = bench.requests(question, variants)
+    first: list[bytes] = []
+    different = 0
+    for server in bench.servers.values():
+        answers = [canonical(body) for body in await load.ask(server.port, requests)]
+        if not first:
+            first, different = answers, await bench.different_calls()
+            if leaves(json.loads(first[0])) != question.leaves:
+                raise RuntimeError(f"{question.title}: not {question.leaves} leaves")
+        elif answers != first:
+            raise RuntimeError(f"{question.title}: {server.name} answers otherwise than {LIMIT}")
+    if await bench.different_calls() != different:
+        raise RuntimeError(f"{question.title}: {LIMIT} makes other calls than the rest")
+
+
+def canonical(body: bytes) -> bytes:
+    """An answer's data without the spaces that some encoders put; keys in the order in which they came."""
+    return json.dumps(json.loads(body)["data"], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _table(results: dict[str, Any]) -> str:
+    lines = [
+        "| query (leaves) | contender | CPU ms per request | x limit | requests per s | calls HubSpot, Xero, Zendesk, S3 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, about in results["questions"].items():
+        for contender in NAMES:
+            cell: Cell = results["cells"][name][contender]
+            calls = ", ".join(f"{cell.calls[vendor]:.4g}" for vendor in VENDORS)
+            lines.append(
+                f"| {name} {about['title']} ({about['leaves']:,}) | {TITLES[contender]} "
+                f"| {median(cell.cpu_ms):.3g} | {median(cell.multiples):.2f} | {median(cell.per_second):.4g} | {calls} |"
+            )
+    memory = "; ".join(f"{name} {results['peakMegabytes'][name]:.0f} MB" for name in NAMES)
+    return "\n".join([*lines, "", f"Peak memory over all three, {CONNECTIONS} connections: {memory}."])
+
+
+_STARTED = time.monotonic()
+
+
+def _say(text: str) -> None:
+    print(f"{time.monotonic() - _STARTED:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The contenders and what they stand on, each in a process of its own: the stub, the gateway, the limit, plain Strawberry."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from gateway.demo_issuer import AUDIENCE
+from sources.ledger.book import Ledger
+from sources.ports.common import Ref
+from sources.ports.links import Link, LinkState
+from sources.ports.members import OrganisationRecord
+from sources.registry import REGISTRY
+from sources.sandbox.world import World
+from tests.benchmarks import load, vendors
+from tests.benchmarks.company import company
+from tests.benchmarks.stub import STAFF, organisation
+from tests.benchmarks.workload import Question, questions
+
+TOP = Path(__file__).parents[2]
+NAMES = ("limit", "gateway", "plain")
+START_SECONDS = 60
+
+
+class NoCores(Exception):
+    """This machine cannot give the server under measurement a core of its own."""
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """The server's core, and those of everything else. Raises NoCores."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise NoCores("processes cannot be tied to a core on this system")
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        raise NoCores("two cores are needed: one for the server, one for its upstreams and its clients")
+    return {allowed[-1]}, set(allowed[:-1])
+
+
+class Server:
+    """A contender that answers on ``port``."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+        self.name, self.port = name, port
+        self._process = psutil.Process(process.pid)
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads until now."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def peak_megabytes(self) -> float:
+        """The most memory that was resident at once."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+class Bench:
+    """Everything that runs."""
+
+    def __init__(
+        self, servers: Sequence[Server], urls: Mapping[str, str], world: World, tokens: Mapping[str, str]
+    ) -> None:
+        self.servers = {server.name: server for server in servers}
+        self.questions = questions(world)
+        self._urls, self._tokens = urls, tokens
+
+    def requests(self, question: Question, most: int | None = None) -> list[bytes]:
+        """As many of the question's as asked for, each with the token of whoever asks it."""
+        return [
+            load.request(body, self._tokens[STAFF if question.staff else organisation(index)])
+            for index, body in enumerate(question.bodies[:most])
+        ]
+
+    async def reset(self) -> None:
+        """Upstream calls are counted from here."""
+        await load.get(f"{self._urls['issuer']}/_reset")
+
+    async def calls(self) -> dict[str, int]:
+        """Upstream calls by vendor since the last reset."""
+        counts: dict[str, int] = json.loads(await load.get(f"{self._urls['issuer']}/_stats"))["calls"]
+        return counts
+
+    async def different_calls(self) -> int:
+        """How many different calls the vendors were ever asked."""
+        return int(json.loads(await load.get(f"{self._urls['issuer']}/_stats"))["different"])
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, database_url: str, own: set[int], say: Callable[[str], None] = lambda text: None
+) -> AsyncIterator[Bench]:
+    """All contenders on the core ``own`` over an empty database, with configuration and logs in the folder. Raises
+    RuntimeError with the last words of a process that did not start."""
+    world = company()
+    others = os.sched_getaffinity(0) - own
+    async with AsyncExitStack() as stack:
+
+        def start(name: str, command: list[str], core: set[int], **options: Any) -> subprocess.Popen[bytes]:
+            log = stack.enter_context((folder / f"{name}.log").open("wb"))
+            before = os.sched_getaffinity(0)
+            # A child inherits the affinity, all of its threads included.
+            os.sched_setaffinity(0, core)
+            try:
+                # In a session of its own: Ctrl-C is for us, who then end each child by its id.
+                process = subprocess.Popen(
+                    [sys.executable, *command], cwd=TOP, stderr=log, start_new_session=True, **options
+                )
+            finally:
+                os.sched_setaffinity(0, before)
+            stack.callback(_end, process)
+            return process
+
+        say("the vendors' stub ...")
+        stub = start(
+            "stub",
+            ["-m", "tests.benchmarks.stub"],
+            others,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert stub.stdout
+        line = await asyncio.to_thread(stub.stdout.readline)
+        if not line:
+            raise RuntimeError(_last_words(folder, "stub"))
+        urls: dict[str, str] = json.loads(line)
+
+        say("the ledger ...")
+        await _fill_ledger(database_url, world)
+        config = folder / "config.json"
+        config.write_bytes(msgspec.json.encode(_config(world, urls)))
+        toml = folder / "gateway.toml"
+        toml.write_text(_gateway_toml(urls))
+        environment = {**os.environ, "DATABASE_URL": database_url, vendors.CONFIG: str(config)}
+        servers = []
+        for name in NAMES:
+            say(f"{name} ...")
+            port = _free_port()
+            process = start(name, _command(name, port, toml), own, env=environment, stdout=subprocess.DEVNULL)
+            await _answers(name, process, port, folder)
+            servers.append(Server(name, process, port))
+        people = [STAFF, *(organisation(account.index) for account in world.accounts)]
+        tokens = {person: await load.token(urls["issuer"], person) for person in people}
+        yield Bench(servers, urls, world, tokens)
+
+
+def _command(name: str, port: int, toml: Path) -> list[str]:
+    if name == "gateway":
+        return ["-m", "gateway", "serve", "--config", str(toml), "--port", str(port)]
+    served = ["-m", "uvicorn", "--factory", f"tests.benchmarks.{name}:create", "--port", str(port)]
+    return [*served, "--no-access-log", "--log-level", "warning"]
+
+
+def _config(world: World, urls: dict[str, str]) -> vendors.Config:
+    links = {
+        account.hubspot_id: vendors.Link(
+            account.xero_contact_id or "", str(account.zendesk_org_id), account.s3_prefix
+        )
+        for account in world.accounts
+    }
+    organisations = {organisation(account.index): account.hubspot_id for account in world.accounts}
+    return vendors.Config(urls, links, organisations)
+
+
+async def _fill_ledger(database_url: str, world: World) -> None:
+    ledger = await Ledger.open(database_url)
+    try:
+        await ledger.migrate()
+        links = []
+        for account in world.accounts:
+            ref = Ref("hubspot", account.hubspot_id)
+            own = OrganisationRecord(organisation(account.index), account.crm_name, (ref,))
+            await ledger.organisations.save(own)
+            for source, id_ in (
+                ("xero", account.xero_contact_id or ""),
+                ("zendesk", str(account.zendesk_org_id)),
+                ("s3", account.s3_prefix),
+            ):
+                links.append(Link(ref, source, LinkState.MATCHED, Ref(source, id_), "number"))
+        await ledger.links.record(links)
+    finally:
+        await ledger.close()
+
+
+def _gateway_toml(urls: Mapping[str, str]) -> str:
+    lines = ["[signin]", f"issuer = {_toml(urls['issuer'])}", f"audience = {_toml(AUDIENCE)}"]
+    for row in REGISTRY:
+        settings = msgspec.to_builtins(row.sandbox.settings_for(urls[row.vendor]))
+        lines += [f"[sources.{row.kind.value}]", f"vendor = {_toml(row.vendor)}"]
+        lines += [f"{name} = {_toml(value)}" for name, value in settings.items() if value is not None]
+    return "\n".join([*lines, ""])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
+    return json.dumps(value)  # texts, numbers, booleans and lists of them are written alike
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _answers(name: str, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    for _ in range(START_SECONDS * 20):
+        if process.poll() is not None:
+            raise RuntimeError(_last_words(folder, name))
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+    raise RuntimeError(f"{name} does not answer after {START_SECONDS} s\n{_last_words(folder, name)}")
+
+
+def _last_words(folder: Path, name: str) -> str:
+    return f"{name}: " + (folder / f"{name}.log").read_text(errors="replace")[-2000:]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
