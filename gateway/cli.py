@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -86,9 +87,14 @@ def serve(
     """The gateway over the systems that gateway.toml names."""
     configure()
     settings = _settings(config)
+    # uvicorn gives a signal back when it has stopped: by default this one would end us before an embedded database is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _database(settings.database) as url:
         try:
+            asyncio.run(_reach(url))
             application = create_app(settings, url)
+        except SourceError as error:
+            _stop(str(error))
         except (OwnFieldError, PolicyError) as error:
             _stop(f"{config.name}: {error}")
         uvicorn.run(
@@ -274,6 +280,14 @@ def organisations_list(config: Config = TOML) -> None:
         Console().print(table if table.row_count else "none")
 
     _in_office(config, show)
+
+
+async def _reach(database_url: str) -> None:
+    ledger = await Ledger.open(database_url)
+    try:
+        await ledger.ping()
+    finally:
+        await ledger.close()
 
 
 async def _check(config: Path) -> list[Finding]:

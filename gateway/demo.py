@@ -148,6 +148,8 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
     """Starts everything and serves until interrupted."""
     console = Console(stderr=True, highlight=False)
     configure()
+    # uvicorn gives a signal back when it has stopped: by default this one would end us before the database is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_run_sandboxes, args=(theirs, scale, quotas), daemon=True)

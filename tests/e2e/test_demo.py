@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -26,8 +27,14 @@ class Demo:
 
 @pytest_asyncio.fixture(scope="module")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    """One for all tests that leave it running."""
+    async with running_demo(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
+
+
+@asynccontextmanager
+async def running_demo(folder: Path) -> AsyncIterator[Demo]:
     """Small and on a free port."""
-    folder: Path = tmp_path_factory.mktemp("demo")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,12 +94,22 @@ async def test_the_page_shows_a_customers_home_after_a_persona_is_picked(demo: D
         assert seen.hosts() == {demo.url.removeprefix("http://")}
 
 
-async def test_interrupting_it_leaves_nothing_running(demo: Demo) -> None:
-    children = psutil.Process(demo.process.pid).children(recursive=True)
-    assert children
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+async def test_ending_it_leaves_nothing_running(
+    tmp_path_factory: pytest.TempPathFactory, ending: signal.Signals
+) -> None:
+    folder = tmp_path_factory.mktemp("ended")
+    async with running_demo(folder) as demo:
+        children = psutil.Process(demo.process.pid).children(recursive=True)
+        database = [
+            p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())
+        ]
+        database = [p for p in database if p.pid != demo.process.pid]
+        assert children
+        assert database
 
-    demo.process.send_signal(signal.SIGINT)
-    await asyncio.wait_for(demo.process.wait(), 30)
+        demo.process.send_signal(ending)
+        await asyncio.wait_for(demo.process.wait(), 30)
 
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
-    assert alive == []
+        _, alive = await asyncio.to_thread(psutil.wait_procs, [*children, *database], 10)
+        assert alive == []
