@@ -424,6 +424,21 @@ async def test_an_order_by_priority_asks_by_priority_where_a_page_does_not_hold_
     assert asked == ["", "priority:urgent"]
 
 
+async def test_ties_of_priority_and_creation_are_read_page_by_page() -> None:
+    times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    rows = [{"id": n, "organization_id": 1, "priority": "urgent", **times} for n in range(100, 350)]
+
+    async def search(request: Request) -> Response:
+        end = int(request.query_params["page"]) * 100
+        return answer({"results": rows[end - 100 : end], "next_page": "more" if end < len(rows) else None})
+
+    async with account(Sandbox("zendesk", [Route("/api/v2/search", search)])) as port:
+        query = TicketQuery(Window(first=50), order=TicketOrder.PRIORITY, priorities=(TicketPriority.URGENT,))
+        [page] = await port.tickets_of([Ref("zendesk", "1")], query)
+    assert isinstance(page, Page)
+    assert [row.ref.id for row in page.rows] == [str(n) for n in range(349, 299, -1)]
+
+
 async def test_a_forged_key_of_an_order_by_priority_is_refused(sandbox: Sandbox, world: World) -> None:
     async with account(sandbox) as port:
         for value in ("9 2026-01-01T00:00:00Z", "٣ 2026-01-01T00:00:00Z", "2", "2 now", ""):
@@ -532,6 +547,18 @@ async def test_a_comment_without_the_flag_is_internal_and_its_text_is_the_plain_
     assert isinstance(whole, Page)
     assert [(row.ref.id, row.body, row.author_name) for row in public.rows] == [("1/1", "plain", "Ann")]
     assert [row.public for row in whole.rows] == [True, False, False]
+
+
+async def test_a_deleted_attachment_is_not_there() -> None:
+    file = {"id": 5, "file_name": "a.txt", "content_url": "http://127.0.0.1/x", "deleted": True}
+    comment = {"id": 1, "public": True, "created_at": "2026-05-01T10:00:00Z", "attachments": [file]}
+    async with account(
+        Sandbox("zendesk", [Route("/api/v2/tickets/1/comments", comments_of(comment))])
+    ) as port:
+        [page] = await port.comments_of([Ref("zendesk", "1")], CommentQuery(Window(first=5)))
+        assert await port.attachment(Ref("zendesk", "1"), "5", False) is None
+    assert isinstance(page, Page)
+    assert page.rows[0].attachments == ()
 
 
 async def test_a_long_conversation_is_read_to_its_end(sandbox: Sandbox, world: World) -> None:
