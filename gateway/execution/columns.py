@@ -7,16 +7,16 @@ graphql-core complete the very values that were read here, so that nothing is fe
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import accumulate, chain
 from typing import Any
 
 from graphql import GraphQLError, located_error
 from graphql.execution.values import get_argument_values
-from graphql.pyutils import Path, Undefined, is_iterable
+from graphql.pyutils import Path, Undefined, gather_with_cancel, is_iterable
 from strawberry.types.arguments import convert_arguments
 
-from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, Objects, Plan, Selection
+from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlannable, Objects, Plan, Selection
 
 NOTHING = type(None)
 
@@ -28,6 +28,19 @@ class Failed:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+class Broken:
+    """A list that raised while it was read: the items that came, then the error."""
+
+    __slots__ = ("_error", "_items")
+
+    def __init__(self, items: list[Any], error: Exception) -> None:
+        self._items, self._error = items, error
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._items
+        raise self._error
 
 
 class Block:
@@ -53,12 +66,13 @@ class Column:
     """The values of one field for all objects of a block, or the items of such values. After the run ``values`` holds
     what was read, awaited, exceptions as Failed."""
 
-    __slots__ = ("awaited", "block", "blocks", "field", "items", "lengths", "list", "rows", "values")
+    __slots__ = ("_ends", "block", "blocks", "field", "given", "items", "lengths", "list", "rows", "values")
 
     def __init__(self, field: FieldPlan, block: Block, of: "Column | None" = None) -> None:
         self.field, self.block, self.list = field, block, of
         self.values: list[Any] = []
-        self.awaited = False
+        self.given: list[Any] | None = None
+        """The values before they were awaited; None where nothing was."""
         self.items: Column | None = None
         """For lists: the column of all items, and each list's length (None for what is no list)."""
         self.lengths: list[int | None] = []
@@ -66,12 +80,15 @@ class Column:
         """For objects: the block of each type."""
         self.rows: list[Any] | None = None
         """The values as replay sees them; made when needed."""
+        self._ends: list[int] | None = None
 
     def path(self, place: int) -> list[str | int]:
         """The answer's path of one of the values."""
         if self.list is None:
             return [*self.block.path(place), self.field.key]
-        ends = list(accumulate(length or 0 for length in self.list.lengths))
+        if self._ends is None:
+            self._ends = list(accumulate(length or 0 for length in self.list.lengths))
+        ends = self._ends
         owner = bisect_right(ends, place)
         return [*self.list.path(owner), place - (ends[owner - 1] if owner else 0)]
 
@@ -88,6 +105,7 @@ class ColumnRun:
         self.failed = False
         self.root: Block | None = None
         self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
+        self._denied: list[tuple[FieldPlan, list[str | int]]] = []
 
     async def run(self) -> dict[str, Any]:
         """The answer's data. Meaningless when ``failed`` is set afterwards."""
@@ -99,10 +117,15 @@ class ColumnRun:
 
     def errors(self) -> list[GraphQLError]:
         """What was settled here, with paths."""
-        return [
+        errors = [
             located_error(error, field.nodes, column.path(place))
             for error, field, column, place in self._errors
         ]
+        # graphql-core comes to the rows in their order, also where they are of different types.
+        for field, path in sorted(self._denied, key=_positions):
+            if denial := self._executor.denial(field.parent_type, field.name, path):
+                errors.append(located_error(denial, field.nodes, path))
+        return errors
 
     # -- objects ------------------------------------------------------------------------------------------------
 
@@ -123,7 +146,7 @@ class ColumnRun:
             columns[pending[0]] = await columns[pending[0]]
         else:
             for place, done in zip(
-                pending, await asyncio.gather(*(columns[place] for place in pending)), strict=True
+                pending, await gather_with_cancel(*(columns[place] for place in pending)), strict=True
             ):
                 columns[place] = done
         return _rows(block, columns)
@@ -146,10 +169,8 @@ class ColumnRun:
             return [block.selection.type.name] * len(block.sources)
         column = Column(field, block)
         if how is How.DENIED:
-            if block.sources and (
-                error := self._executor.denial(field.parent_type, field.name, column.path(0))
-            ):
-                self._errors.append((error, field, column, 0))
+            if block.sources:
+                self._denied.append((field, column.path(0)))
             return [None] * len(block.sources)
         block.columns[place] = column
         if how is How.ATTRIBUTE:
@@ -224,20 +245,29 @@ class ColumnRun:
         column.values = values
         kinds = set(map(type, values))
         for kind in kinds:
-            if _awaits(kind):
+            if awaits(kind):
                 return self._settled(node, values, column)
         return self._complete_settled(node, values, kinds, column)
 
     async def _settled(self, node: Node, values: list[Any], column: Column) -> list[Any]:
-        column.awaited = True
-        values = column.values = [asyncio.ensure_future(v) if _awaits(type(v)) else v for v in values]
-        for place, value in enumerate(values):
-            if isinstance(value, asyncio.Future):
-                try:
-                    values[place] = await value
-                except Exception as error:
-                    values[place] = Failed(error)
-        done = self._complete(node, values, column)
+        column.given = values
+        started = [asyncio.ensure_future(v) if awaits(type(v)) else v for v in values]
+        values = column.values = list(started)
+        try:
+            for place, value in enumerate(started):
+                if isinstance(value, asyncio.Future):
+                    try:
+                        values[place] = await value
+                    except Exception as error:
+                        values[place] = Failed(error)
+        except BaseException:  # the request is cancelled: nothing of it goes on
+            left = [value for value in started if isinstance(value, asyncio.Future)]
+            for value in left:
+                value.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            raise
+        # What an awaited value gives is not awaited again.
+        done = self._complete_settled(node, values, set(map(type, values)), column)
         return done if isinstance(done, list) else await done
 
     def _complete_settled(self, node: Node, values: list[Any], kinds: set[type], column: Column) -> Done:
@@ -283,9 +313,12 @@ class ColumnRun:
                 return values
         elif plain == {node.enum}:
             names = node.names
-            if nulls:
-                return [None if v is None else names[v._name_] for v in values]
-            return [names[v._name_] for v in values]
+            try:
+                if nulls:
+                    return [None if v is None else names[v._name_] for v in values]
+                return [names[v._name_] for v in values]
+            except KeyError:
+                pass  # flags put together: the type's own words below
         if not nulls:
             try:
                 shown = list(map(node.coerce, values))
@@ -312,19 +345,21 @@ class ColumnRun:
     def _lists(self, node: ListOf, values: list[Any], kinds: set[type], column: Column) -> Done:
         for place, value in enumerate(values if kinds - {list, tuple, NOTHING} else ()):
             if value is not None and not isinstance(value, list | tuple):
-                if not is_iterable(value):
+                if not is_iterable(value) or self._executor.is_async_iterable(value):
                     self.failed = True
                     return [None] * len(values)
+                items: list[Any] = []
+                values[place] = column.values[place] = items
                 try:
-                    values[place] = column.values[place] = list(value)
+                    items.extend(value)
                 except Exception as error:
-                    column.values[place] = Failed(error)
+                    column.values[place] = Broken(items, error)
                     self.failed = True
                     return [None] * len(values)
         column.lengths = lengths = [None if value is None else len(value) for value in values]
-        items = column.items = Column(column.field, column.block, column)
+        column.items = Column(column.field, column.block, column)
         flat = list(chain.from_iterable(value for value in values if value is not None))
-        done = self._complete(node.item, flat, items)
+        done = self._complete(node.item, flat, column.items)
         if isinstance(done, list):
             return _split(done, lengths)
         return _split_later(done, lengths)
@@ -360,10 +395,11 @@ class ColumnRun:
             except Exception:  # replay asks again, where the error is made
                 name = None
             if not isinstance(name, str):
+                self._executor.track_async_work([name])
                 self.failed = True
                 return [None] * len(values)
             groups.setdefault(name, []).append(row if places is None else places[row])
-        parts: list[tuple[list[int], Done]] = []
+        found: list[tuple[Any, list[Any], list[int]]] = []
         for name, members in groups.items():
             type_ = self._executor.schema.get_type(name)
             objects = [values[place] for place in members]
@@ -372,7 +408,11 @@ class ColumnRun:
             ):
                 self.failed = True
                 return [None] * len(values)
-            parts.append((members, self._descend(node, type_, objects, column, members)))
+            found.append((type_, objects, members))
+        parts = [
+            (members, self._descend(node, type_, objects, column, members))
+            for type_, objects, members in found
+        ]
         if all(isinstance(done, list) for _, done in parts):
             return _merged(parts, len(values))  # type: ignore[arg-type]
         return _merged_later(parts, len(values))
@@ -380,7 +420,12 @@ class ColumnRun:
     def _descend(
         self, node: Objects, type_: Any, sources: list[Any], column: Column, places: list[int] | None
     ) -> Done:
-        block = Block(node.selection(type_, self._plan, self._executor), sources, column, places)
+        try:
+            selection = node.selection(type_, self._plan, self._executor)
+        except (NotPlannable, GraphQLError, RecursionError):  # replay makes these rows from here on
+            self.failed = True
+            return [None] * len(sources)
+        block = Block(selection, sources, column, places)
         column.blocks.append(block)
         return self._block(block)
 
@@ -407,7 +452,9 @@ def _attributes(get: Callable[[Any], Any], sources: list[Any]) -> list[Any]:
         try:
             # On an exception the ones before it are kept, and the iterator stands behind the one that failed.
             values.extend(map(get, waiting))
-            return values
+            if len(values) == len(sources):
+                return values
+            values.append(Failed(StopIteration()))  # raised by an attribute, it ended map as if all were read
         except Exception as error:
             values.append(Failed(error))
 
@@ -461,20 +508,25 @@ async def _merged_later(parts: list[tuple[list[int], Done]], length: int) -> lis
     async def value(done: Done) -> list[Any]:
         return done if isinstance(done, list) else await done
 
-    done = await asyncio.gather(*(value(done) for _, done in parts))
+    done = await gather_with_cancel(*(value(done) for _, done in parts))
     return _merged([(places, rows) for (places, _), rows in zip(parts, done, strict=True)], length)
 
 
 _AWAITS: dict[type, bool] = {}
 
 
-def _awaits(kind: type) -> bool:
+def awaits(kind: type) -> bool:
+    """Are values of this type awaited?"""
     known = _AWAITS.get(kind)
     if known is None:
         if len(_AWAITS) > 10_000:
             _AWAITS.clear()
         known = _AWAITS[kind] = hasattr(kind, "__await__")
     return known
+
+
+def _positions(denied: tuple[FieldPlan, list[str | int]]) -> list[int]:
+    return [part for part in denied[1] if isinstance(part, int)]
 
 
 def _linked(path: list[str | int], type_name: str) -> Path:

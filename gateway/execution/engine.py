@@ -4,28 +4,48 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from graphql import DirectiveNode, DocumentNode, ExecutionResult, GraphQLError, VariableNode, Visitor, visit
+from graphql import (
+    DirectiveNode,
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    VariableNode,
+    Visitor,
+    visit,
+)
 
 from gateway.execution.columns import ColumnRun
 from gateway.execution.plan import NotPlannable, Plan
 from gateway.execution.replay import ReplayExecutor, Row
 from resolvers.context import Context
 
+SEEN_DOCUMENTS = 10_000
+"""Of which is known that they came once."""
 KEPT_DOCUMENTS = 1000
+"""With plans. Only what comes again gets here, so that a flood of unique documents drives none out."""
 KEPT_LENGTH = 8_000
-"""Of the longest document that is planned: with KEPT_DOCUMENTS this bounds the cache's bytes."""
+"""Of the longest document that is planned."""
 KEPT_VARIANTS = 16
 """Plans of one document: by operation, by what the callers are denied, by @skip and @include."""
+KEPT_FIELDS = 100_000
+"""Of all plans together. A planned field takes about 700 bytes."""
 
 
 class _Kept:
-    """What is known of a document that was seen."""
+    """What is known of a document that was seen again."""
 
-    __slots__ = ("plans", "steering")
+    __slots__ = ("plans", "refusal", "size", "steering", "text")
 
-    def __init__(self) -> None:
-        self.steering: frozenset[str] | None = None
-        self.plans: OrderedDict[Any, Plan | NotPlannable] = OrderedDict()
+    def __init__(self, text: str, document: DocumentNode) -> None:
+        self.text = text
+        visitor = _Steering()
+        visit(document, visitor)
+        self.steering = sorted(visitor.names)
+        self.refusal = "incremental delivery" if visitor.incremental else None
+        self.plans: OrderedDict[Any, Plan | str] = OrderedDict()
+        """Each choice's plan, or the reason why there is none."""
+        self.size = 0
+        """Fields of its plans as the engine counted them last."""
 
 
 class Engine:
@@ -34,7 +54,9 @@ class Engine:
 
     def __init__(self, schema: Any) -> None:
         self._schema = schema
-        self._documents: OrderedDict[str, _Kept] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._fields = 0
         self.counts: Counter[str] = Counter()
 
     async def execute(
@@ -56,18 +78,17 @@ class Engine:
         )
         if isinstance(executor, list):
             return ExecutionResult(None, executor)
-        plan = self._plan(text, document, executor, operation_name)
-        if plan is None:
+        kept = self._document(text, document)
+        plan = self._plan(kept, executor, operation_name) if kept else None
+        if kept is None or plan is None:
             result = executor.execute_operation()
             return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
         executor.strawberry = self._schema
         run = ColumnRun(plan, executor)
-        try:
-            data = await run.run()
-        except NotPlannable as reason:
-            # Found below an interface, after the plan was made: what was read so far is completed by graphql-core.
-            self.counts[str(reason)] += 1
-            run.failed = True
+        size = plan.size
+        data = await run.run()
+        if plan.size != size:
+            self._bound(kept)
         if not run.failed:
             self.counts["columns"] += 1
             return ExecutionResult(data, run.errors() or None)
@@ -76,62 +97,86 @@ class Engine:
 
     async def _replay(self, run: ColumnRun, executor: Any) -> ExecutionResult:
         assert run.root is not None
-        executor.root_value = Row(run.root, 0)
-        executor.forget_denials()
+        executor.root = Row(run.root, 0)
         result = executor.execute_operation()
         return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
 
-    def _plan(
-        self, text: str, document: DocumentNode, executor: Any, operation_name: str | None
-    ) -> Plan | None:
+    def _document(self, text: str, document: DocumentNode) -> _Kept | None:
         if len(text) > KEPT_LENGTH:
             self.counts["too long to plan"] += 1
             return None
-        kept = self._documents.get(text)
-        if kept is None:
-            self._documents[text] = _Kept()
-            if len(self._documents) > KEPT_DOCUMENTS:
-                self._documents.popitem(last=False)
+        kept = self._kept.get(text)
+        if kept is not None:
+            self._kept.move_to_end(text)
+            return kept
+        name = hash(text)  # two texts of one hash: the second is planned one request early
+        if name not in self._seen:
+            self._seen[name] = None
+            if len(self._seen) > SEEN_DOCUMENTS:
+                self._seen.popitem(last=False)
             self.counts["first seen"] += 1
             return None
-        self._documents.move_to_end(text)
-        if kept.steering is None:
-            kept.steering = _steering(document)
+        del self._seen[name]
+        kept = self._kept[text] = _Kept(text, document)
+        if len(self._kept) > KEPT_DOCUMENTS:
+            self._forget()
+        return kept
+
+    def _plan(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | None:
+        plan = kept.refusal or self._variant(kept, executor, operation_name)
+        if isinstance(plan, Plan) and plan.refusal is None:
+            return plan
+        self.counts[plan if isinstance(plan, str) else str(plan.refusal)] += 1
+        return None
+
+    def _variant(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | str:
         coerced = executor.variable_values.coerced
-        chosen = tuple((name, coerced.get(name)) for name in sorted(kept.steering))
+        chosen = tuple(coerced.get(name) for name in kept.steering)
         key = (operation_name, chosen, frozenset(executor.denied))
         plan = kept.plans.get(key)
-        if plan is None:
-            try:
-                plan = Plan(executor, executor.denied)
-            except NotPlannable as reason:
-                plan = reason
-            except GraphQLError:
-                # collecting the fields failed: graphql-core says it in its own words
-                plan = NotPlannable("cannot be collected")
-            kept.plans[key] = plan
-            if len(kept.plans) > KEPT_VARIANTS:
-                kept.plans.popitem(last=False)
-        if isinstance(plan, NotPlannable):
-            self.counts[str(plan)] += 1
-            return None
+        if plan is not None:
+            kept.plans.move_to_end(key)
+            return plan
+        try:
+            plan = Plan(executor, executor.denied)
+        except NotPlannable as reason:
+            # Its words only: an exception's traceback would keep the request.
+            plan = str(reason)
+        except (GraphQLError, RecursionError):
+            plan = "cannot be collected"  # graphql-core says it in its own words
+        kept.plans[key] = plan
+        if len(kept.plans) > KEPT_VARIANTS:
+            kept.plans.popitem(last=False)
+        self._bound(kept)
         return plan
 
+    def _bound(self, kept: _Kept) -> None:
+        """Plans grow as they reach what they did not reach before."""
+        if self._kept.get(kept.text) is not kept:
+            return
+        size = sum(plan.size for plan in kept.plans.values() if isinstance(plan, Plan))
+        self._fields += size - kept.size
+        kept.size = size
+        while self._fields > KEPT_FIELDS:
+            self._forget()
 
-def _steering(document: DocumentNode) -> frozenset[str]:
-    """The variables that say what is left out."""
-    visitor = _Steering()
-    visit(document, visitor)
-    return frozenset(visitor.names)
+    def _forget(self) -> None:
+        _, kept = self._kept.popitem(last=False)
+        self._fields -= kept.size
 
 
 class _Steering(Visitor):
+    """Collects the variables that say what is left out."""
+
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
+        self.incremental = False
 
     def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
         if node.name.value in ("skip", "include"):
             for argument in node.arguments or ():
                 if isinstance(argument.value, VariableNode):
                     self.names.add(argument.value.name.value)
+        elif node.name.value in ("defer", "stream"):
+            self.incremental = True

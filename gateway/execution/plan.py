@@ -4,10 +4,11 @@ A plan holds nothing of a request: names, types and document nodes only. Selecti
 reached and kept with the plan.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from inspect import Parameter, unwrap
+from inspect import Parameter, getclosurevars, iscoroutinefunction, unwrap
 from operator import attrgetter
+from types import CodeType
 from typing import Any
 
 from graphql import (
@@ -21,8 +22,10 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
+    GraphQLSchema,
     GraphQLString,
     OperationType,
+    get_named_type,
     is_abstract_type,
     is_leaf_type,
     is_object_type,
@@ -33,6 +36,11 @@ from graphql.execution.executor import Executor
 from permissions.principal import Rule
 
 Denied = Mapping[tuple[str, str], Rule]
+
+MAX_FIELDS = 2_000
+"""Of one plan. Fragments spread in many places make a short document large."""
+MAX_DEPTH = 40
+"""Objects in objects: each takes about ten frames of Python's stack."""
 
 
 class NotPlannable(Exception):
@@ -65,20 +73,20 @@ class ListOf:
 class Objects:
     """Objects of one type, or of the types of an interface or union."""
 
-    __slots__ = ("_selections", "abstract", "details", "nonnull", "record", "type")
+    __slots__ = ("_selections", "abstract", "depth", "details", "nonnull", "record", "type")
 
-    def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails]) -> None:
-        self.type, self.nonnull, self.details = type_, nonnull, details
+    def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails], depth: int) -> None:
+        self.type, self.nonnull, self.details, self.depth = type_, nonnull, details, depth
         self.abstract = bool(is_abstract_type(type_))
         self.record: type | None = getattr(getattr(type_, "is_type_of", None), "record", None)
         """The one class whose instances are of the type, where the type's ``is_type_of`` says so by attribute."""
         self._selections: dict[str, Selection] = {}
 
     def selection(self, type_: GraphQLObjectType, plan: "Plan", executor: Executor[Any]) -> "Selection":
-        """What is asked of objects of this type. Raises NotPlannable."""
+        """What is asked of objects of this type. Raises NotPlannable, or GraphQLError where it cannot be collected."""
         found = self._selections.get(type_.name)
         if found is None:
-            grouped, deferred, _ = collect_subfields(
+            grouped, _, _ = collect_subfields(
                 executor.schema,
                 executor.fragments,
                 executor.variable_values,
@@ -87,7 +95,7 @@ class Objects:
                 self.details,
                 executor.hide_suggestions,
             )
-            found = self._selections[type_.name] = plan.select(type_, grouped, deferred, executor)
+            found = self._selections[type_.name] = plan.select(type_, grouped, executor, self.depth + 1)
         return found
 
 
@@ -129,6 +137,7 @@ class FieldPlan:
         field: GraphQLField | None,
         details: list[FieldDetails],
         denied: Denied,
+        depth: int,
     ) -> None:
         self.key, self.parent_type, self.details = key, parent_type, details
         self.nodes = [detail.node for detail in details]
@@ -137,13 +146,15 @@ class FieldPlan:
         self.get: Callable[[Any], Any] = attrgetter("__class__")
         self.resolver: Resolver | None = None
         if field is None or self.name == "__typename":
-            self.how, self.node = How.TYPENAME, _node(GraphQLNonNull(GraphQLString), details)
+            self.how, self.node = How.TYPENAME, _node(GraphQLNonNull(GraphQLString), details, depth)
             return
-        self.node = _node(field.type, details)
+        self.node = _node(field.type, details, depth)
         if (parent_type.name, self.name) in denied:
             self.how = How.DENIED
             return
         declared = field.extensions.get("strawberry-definition")
+        if declared is not None and _turns_exceptions(field):
+            declared = None
         if declared is not None and declared.is_basic_field and declared.default_resolver is getattr:
             self.how, self.get = How.ATTRIBUTE, attrgetter(declared.python_name)
         elif declared is not None and (resolver := Resolver.of(declared)):
@@ -184,12 +195,27 @@ class Resolver:
         if resolver is None or declared.extensions:
             return None
         code = getattr(unwrap(resolver.wrapped_func), "__code__", None)
-        if code is None or _PLACE.intersection(code.co_names):
+        if code is None or not _PLACE.isdisjoint(_names(code)):
             return None
         return cls(declared)
 
 
 _PLACE = frozenset({"_raw_info", "path", "selected_fields"})
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+def _turns_exceptions(field: GraphQLField) -> bool:
+    """Has the schema handlers that make a result of this field's exceptions? They live in what Strawberry wraps around
+    the resolver."""
+    return field.resolve is not None and bool(
+        getclosurevars(field.resolve).nonlocals.get("field_exception_handlers")
+    )
 
 
 class Selection:
@@ -206,7 +232,7 @@ class Selection:
 class Plan:
     """An operation under one set of denied fields and one choice of its @skip and @include."""
 
-    __slots__ = ("_denied", "root", "serial")
+    __slots__ = ("_denied", "refusal", "root", "serial", "size")
 
     def __init__(self, executor: Executor[Any], denied: Denied) -> None:
         """From an executor that was built for the operation; only its document and its Boolean variables are looked at.
@@ -217,11 +243,15 @@ class Plan:
         if any(fragment.variable_signatures for fragment in executor.fragments.values()):
             raise NotPlannable("fragment variables")
         self._denied = denied
+        self.size = 0
+        """Fields planned so far."""
+        self.refusal: str | None = None
+        """Why graphql-core must run it after all, found below."""
         self.serial = operation.operation is OperationType.MUTATION
         root_type = executor.schema.get_root_type(operation.operation)
         if root_type is None:
             raise NotPlannable("no root type")
-        grouped, deferred, _ = collect_fields(
+        grouped, _, _ = collect_fields(
             executor.schema,
             executor.fragments,
             executor.variable_values,
@@ -229,18 +259,34 @@ class Plan:
             operation,
             executor.hide_suggestions,
         )
-        self.root = self.select(root_type, grouped, deferred, executor)
+        self.root = self.select(root_type, grouped, executor, 0)
 
     def select(
         self,
         type_: GraphQLObjectType,
         grouped: Mapping[str, list[FieldDetails]],
-        deferred: Any,
         executor: Executor[Any],
+        depth: int,
     ) -> Selection:
         """The fields that graphql-core collected, planned. Raises NotPlannable."""
-        if deferred:
-            raise NotPlannable("incremental delivery")
+        try:
+            return self._select(type_, grouped, executor, depth)
+        except NotPlannable as reason:
+            self.refusal = str(reason)
+            raise
+
+    def _select(
+        self,
+        type_: GraphQLObjectType,
+        grouped: Mapping[str, list[FieldDetails]],
+        executor: Executor[Any],
+        depth: int,
+    ) -> Selection:
+        if depth > MAX_DEPTH:
+            raise NotPlannable("too deep")
+        self.size += len(grouped)
+        if self.size > MAX_FIELDS:
+            raise NotPlannable("too many fields")
         fields = []
         for key, details in grouped.items():
             name = details[0].node.name.value
@@ -248,19 +294,31 @@ class Plan:
                 raise NotPlannable("introspection")
             field = executor.schema.get_field(type_, name)
             if field is not None:  # as graphql-core: what the type does not have is left out
-                fields.append(FieldPlan(key, type_, field, details, self._denied))
+                _refuse_awaited_types(field, executor.schema)
+                fields.append(FieldPlan(key, type_, field, details, self._denied, depth))
         return Selection(type_, fields)
 
 
-def _node(type_: GraphQLOutputType, details: list[FieldDetails], nonnull: bool = False) -> Node:
+def _refuse_awaited_types(field: GraphQLField, schema: GraphQLSchema) -> None:
+    type_ = get_named_type(field.type)
+    asked: list[Any] = []
+    if is_abstract_type(type_):
+        asked = [type_.resolve_type, *(possible.is_type_of for possible in schema.get_possible_types(type_))]
+    elif is_object_type(type_):
+        asked = [type_.is_type_of]
+    if any(map(iscoroutinefunction, asked)):
+        raise NotPlannable("types that are awaited")
+
+
+def _node(type_: GraphQLOutputType, details: list[FieldDetails], depth: int, nonnull: bool = False) -> Node:
     if isinstance(type_, GraphQLNonNull):
-        return _node(type_.of_type, details, True)
+        return _node(type_.of_type, details, depth, True)
     if isinstance(type_, GraphQLList):
-        return ListOf(_node(type_.of_type, details), nonnull)
+        return ListOf(_node(type_.of_type, details, depth), nonnull)
     if is_leaf_type(type_):
         return Leaf(type_, nonnull)
     assert is_object_type(type_) or is_abstract_type(type_)
-    return Objects(type_, nonnull, details)
+    return Objects(type_, nonnull, details, depth)
 
 
 def _enum_class(type_: Any) -> type[Enum] | None:

@@ -56,7 +56,3 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
             return None
         self._told.add(place)
         return DeniedField(f"{parent_type.name}.{name}", self.denied[parent_type.name, name])
-
-    def forget_denials(self) -> None:
-        """For an answer that is made afresh."""
-        self._told.clear()

@@ -4,16 +4,15 @@ Objects go through graphql-core as ``Row``: which row of which block they are. A
 value read; one that it never came to is executed now, for the first time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from graphql import GraphQLObjectType
 from graphql.execution.collect_fields import FieldDetails
-from graphql.execution.executor import invalid_return_type_error
 from graphql.pyutils import Path
 
-from gateway.execution.columns import Block, Column, Failed
+from gateway.execution.columns import Block, Column, Failed, awaits
 from gateway.execution.plan import Leaf, ListOf, Node
 from gateway.execution.policy import PolicyExecutor
 
@@ -32,8 +31,42 @@ class Row:
         return self.block.sources[self.place]
 
 
+class Given:
+    """A value that was awaited. It is awaited again, since which errors are left below a null depends on it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[None, None, Any]:
+        if isinstance(self._value, Failed):
+            raise self._value.error
+        return self._value
+        yield  # makes it a generator
+
+
 class ReplayExecutor(PolicyExecutor):
-    """graphql-core over what was read already. Given a plain root value it executes as ever."""
+    """graphql-core over what was read already. Without a ``root`` it executes as ever."""
+
+    root: Row | None = None
+
+    def execute_root_grouped_field_set(
+        self,
+        root_type: GraphQLObjectType,
+        root_value: Any,
+        grouped_field_set: Mapping[str, list[FieldDetails]],
+        serially: bool,
+        position_context: Any,
+    ) -> Any:
+        """From the row that was read; resolvers that ask for the root value get the real one."""
+        return super().execute_root_grouped_field_set(
+            root_type,
+            root_value if self.root is None else self.root,
+            grouped_field_set,  # type: ignore[arg-type]
+            serially,
+            position_context,
+        )
 
     def execute_field(
         self,
@@ -48,7 +81,7 @@ class ReplayExecutor(PolicyExecutor):
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
         block = source.block
         column = block.columns[block.selection.index[path.key]] if path.key in block.selection.index else None
-        if column is None or column.values == []:
+        if column is None:
             return super().execute_field(
                 parent_type, source.source, field_details_list, path, position_context
             )
@@ -56,10 +89,9 @@ class ReplayExecutor(PolicyExecutor):
         try:
             value = _seen(column)[source.place]
             info = self.build_resolve_info(definition, column.field.nodes, parent_type, path)
-            if column.awaited:
-                # In the same order as when it was awaited: which errors are left below a null depends on it.
+            if isinstance(value, Given):
                 return self.complete_awaitable_value(
-                    definition.type, field_details_list, info, path, _given(value), position_context
+                    definition.type, field_details_list, info, path, value, position_context
                 )
             completed = self.complete_value(
                 definition.type, field_details_list, info, path, value, position_context
@@ -89,39 +121,35 @@ class ReplayExecutor(PolicyExecutor):
     def complete_abstract_value(
         self, return_type: Any, details: Any, info: Any, path: Any, result: Any, context: Any
     ) -> Any:
-        """The type is resolved from the object itself."""
+        """A row's type was found out when it was read."""
         if not isinstance(result, Row):
             return super().complete_abstract_value(return_type, details, info, path, result, context)
-        resolve = return_type.resolve_type or self.type_resolver
-        name = resolve(result.source, info, return_type)
-        type_ = self.ensure_valid_runtime_type(name, return_type, details, info, result.source)
-        return self.complete_object_value(type_, details, info, path, result, context)
+        return self.complete_object_value(result.block.selection.type, details, info, path, result, context)
 
     def complete_object_value(
         self, return_type: Any, details: Any, info: Any, path: Any, result: Any, context: Any
     ) -> Any:
-        """The object itself is asked whether it is of the type."""
+        """A row is of its type."""
         if not isinstance(result, Row):
             return super().complete_object_value(return_type, details, info, path, result, context)
-        if return_type.is_type_of and not return_type.is_type_of(result.source, info):
-            raise invalid_return_type_error(return_type, result.source, details)
         return self.collect_and_execute_subfields(return_type, details, path, result, context)
 
 
-async def _given(value: Any) -> Any:
-    if isinstance(value, Failed):
-        raise value.error
-    return value
-
-
 def _seen(column: Column) -> list[Any]:
-    """The column's values with Rows for the objects that were descended into."""
+    """The column's values, with Rows for the objects that were descended into."""
     if column.rows is None:
         column.rows = _rows(column.field.node, column)
     return column.rows
 
 
 def _rows(node: Node, column: Column) -> list[Any]:
+    rows = _plain_rows(node, column)
+    if column.given is None:
+        return rows
+    return [Given(row) if awaits(type(given)) else row for row, given in zip(rows, column.given, strict=True)]
+
+
+def _plain_rows(node: Node, column: Column) -> list[Any]:
     values = column.values
     if isinstance(node, Leaf):
         return values
