@@ -1,7 +1,7 @@
 """What every port speaks: references, money, windows over ordered lists, and pages."""
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -44,20 +44,16 @@ class Money(msgspec.Struct, frozen=True):
 
         None where the vendor gives no amount or no currency.
         """
-        if amount is None or not currency:
+        if amount is None or not currency or not amount.is_finite():
             return None
-        places = minor_units(currency)
-        exponent = amount.as_tuple().exponent
-        if not isinstance(exponent, int):
-            return None
-        if -exponent > places:
-            amount = amount.normalize()
-            exponent = amount.as_tuple().exponent
-            if not isinstance(exponent, int):
-                return None
-        if -exponent < places or exponent > 0:
-            amount = amount.quantize(Decimal(1).scaleb(-places))
-        return cls(amount, currency)
+        try:
+            padded = amount.quantize(_UNITS[minor_units(currency)])
+        except InvalidOperation:  # more digits than the context keeps
+            return cls(amount, currency)
+        return cls(padded if padded == amount else amount.normalize(), currency)
+
+
+_UNITS = [Decimal(1).scaleb(-places) for places in range(5)]
 
 
 class Direction(Enum):
