@@ -198,7 +198,7 @@ def sources_id() -> Any:
     def id_(root: strawberry.Parent[Any]) -> strawberry.ID:
         return strawberry.ID(root.ref.id)
 
-    return strawberry.field(resolver=id_, name="id", description="The source's own id; not a node.")
+    return strawberry.field(resolver=id_, name="id", description="Names it among its kind; not a node.")
 
 
 # -- pages ------------------------------------------------------------------------------------------------------
