@@ -4,6 +4,7 @@ The graph has no other way to a port. Calls are by account; matching turns accou
 row whose customer is not the one asked for is dropped, logged and counted. What is not the caller's reads as not there.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import date
 from typing import Any, TypeVar
@@ -79,7 +80,7 @@ class ScopedSources:
         self._violations = violations
         self._survivors: set[Ref] = set()
         """Accounts that the caller's own were merged into, as far as this request knows."""
-        self._knows_survivors = reach.accounts is None
+        self._finding: asyncio.Task[dict[Ref, AccountRecord]] | None = None
         self._given: set[Ref] = set()
         """Tickets and documents that passed the check in this request: what hangs on them may be read."""
 
@@ -90,12 +91,11 @@ class ScopedSources:
         caller's own accounts alone, do not tell which."""
         crm = self._office.crm
         asked = [ref for ref in dict.fromkeys(refs) if ref.source == crm.name]
-        own = [ref for ref in asked if self._reaches(ref)]
-        if len(own) < len(asked) and not self._knows_survivors:
+        if all(map(self._reaches, asked)):
+            found = await self._read_accounts(asked)
+        else:
             # It may be the survivor that one of the caller's own accounts was merged into.
-            own = list(dict.fromkeys([*own, *sorted(self._reach.accounts or ())]))
-            self._knows_survivors = True
-        found = await self._read_accounts(own) if own else {}
+            found = await self._own_accounts()
         return [found.get(ref) for ref in refs]
 
     async def find_accounts(self, query: AccountQuery) -> Page[AccountRecord]:
@@ -120,7 +120,7 @@ class ScopedSources:
             ]
 
         if asked and None in own():
-            await self._find_survivors()
+            await self._own_accounts()
         return own()
 
     async def contacts_of(
@@ -289,6 +289,8 @@ class ScopedSources:
 
     async def _read_accounts(self, refs: Sequence[Ref]) -> dict[Ref, AccountRecord]:
         """By the id asked for, and by the survivor's where that one was merged away."""
+        if not refs:
+            return {}
         crm = self._office.crm
         found: dict[Ref, AccountRecord] = {}
         for ref, record in zip(refs, await crm.accounts(refs), strict=True):
@@ -309,12 +311,12 @@ class ScopedSources:
             holders = await self._office.organisations.holders_of(new)
             self._survivors.update(ref for ref, holder in zip(new, holders, strict=True) if holder is None)
 
-    async def _find_survivors(self) -> None:
-        """Once per request, and whenever something is not the caller's, so that nothing follows from the call."""
-        if not self._knows_survivors:
-            self._knows_survivors = True
-            if self._reach.accounts:
-                await self._read_accounts(sorted(self._reach.accounts))
+    async def _own_accounts(self) -> dict[Ref, AccountRecord]:
+        """All that the caller reaches, and so all survivors. Read once per request, and whenever something is not the
+        caller's, so that nothing follows from the call."""
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._read_accounts(sorted(self._reach.accounts or ())))
+        return await self._finding
 
     def _require(self, accounts: Iterable[Ref]) -> None:
         """Calls are made for accounts that were read through this view; anything else is a fault of ours."""
@@ -351,21 +353,20 @@ class ScopedSources:
         if self._reach.accounts is None:
             return [found.get(ref) for ref in refs]
 
-        async def own() -> list[R | None]:
-            accounts = sorted((self._reach.accounts or frozenset()) | self._survivors)
-            counterparts = await self._office.matcher.counterparts(accounts, port)
+        async def own(accounts: frozenset[Ref]) -> list[R | None]:
+            counterparts = await self._office.matcher.counterparts(sorted(accounts), port)
             customers = {customer for customer in counterparts if isinstance(customer, Ref)}
             return [
                 record if (record := found.get(ref)) is not None and _customer(record) in customers else None
                 for ref in refs
             ]
 
-        records = await own()
-        if asked and None in records and not self._knows_survivors:
-            known = len(self._survivors)
-            await self._find_survivors()
-            if len(self._survivors) > known:
-                records = await own()
+        accounts = self._reach.accounts | self._survivors
+        records = await own(accounts)
+        if asked and None in records:
+            await self._own_accounts()
+            if (all_accounts := self._reach.accounts | self._survivors) != accounts:
+                records = await own(all_accounts)
         return records
 
     async def _pages(
