@@ -34,16 +34,32 @@ class InvoiceStatus(Enum):
 
 
 class InvoiceLine(msgspec.Struct, frozen=True):
-    """One line; amounts in the invoice's currency. ``amount`` is quantity times unit price less discount, before or
+    """One line; values in the invoice's ``currency``. ``amount`` is quantity times unit price less discount, before or
     after tax as ``InvoiceRecord.amounts_include_tax`` says."""
 
     id: str | None
+    currency: str | None = None
     description: str | None = None
     quantity: Decimal | None = None
-    unit_price: Money | None = None
-    tax: Money | None = None
-    amount: Money | None = None
+    unit_price_value: Decimal | None = None
+    tax_value: Decimal | None = None
+    amount_value: Decimal | None = None
     item_code: str | None = None
+
+    @property
+    def unit_price(self) -> Money | None:
+        """Of one."""
+        return Money.of(self.unit_price_value, self.currency)
+
+    @property
+    def tax(self) -> Money | None:
+        """On this line."""
+        return Money.of(self.tax_value, self.currency)
+
+    @property
+    def amount(self) -> Money | None:
+        """Of the line."""
+        return Money.of(self.amount_value, self.currency)
 
 
 class InvoicePayment(msgspec.Struct, frozen=True):
@@ -65,7 +81,11 @@ class InvoiceCredit(msgspec.Struct, frozen=True):
 
 
 class InvoiceRecord(msgspec.Struct, frozen=True):
-    """A sales invoice. ``customer`` is the accounting system's own customer."""
+    """A sales invoice. ``customer`` is the accounting system's own customer.
+
+    Amounts are kept as the vendor's numbers and become Money when they are read: a dashboard shows one of the six on
+    thousands of rows.
+    """
 
     ref: Ref
     customer: Ref
@@ -77,19 +97,48 @@ class InvoiceRecord(msgspec.Struct, frozen=True):
     issue_date: date | None = None
     due_date: date | None = None
     currency: str | None = None
-    net: Money | None = None
-    tax: Money | None = None
-    total: Money | None = None
-    amount_due: Money | None = None
-    """Still to pay."""
-    amount_paid: Money | None = None
-    amount_credited: Money | None = None
+    net_value: Decimal | None = None
+    tax_value: Decimal | None = None
+    total_value: Decimal | None = None
+    due_value: Decimal | None = None
+    paid_value: Decimal | None = None
+    credited_value: Decimal | None = None
     amounts_include_tax: bool | None = None
     updated_at: datetime | None = None
     lines: tuple[InvoiceLine, ...] = ()
     payments: tuple[InvoicePayment, ...] = ()
     credits: tuple[InvoiceCredit, ...] = ()
     custom: dict[str, Any] = {}
+
+    @property
+    def net(self) -> Money | None:
+        """Without tax."""
+        return Money.of(self.net_value, self.currency)
+
+    @property
+    def tax(self) -> Money | None:
+        """Tax alone."""
+        return Money.of(self.tax_value, self.currency)
+
+    @property
+    def total(self) -> Money | None:
+        """With tax."""
+        return Money.of(self.total_value, self.currency)
+
+    @property
+    def amount_due(self) -> Money | None:
+        """Still to pay."""
+        return Money.of(self.due_value, self.currency)
+
+    @property
+    def amount_paid(self) -> Money | None:
+        """Paid so far."""
+        return Money.of(self.paid_value, self.currency)
+
+    @property
+    def amount_credited(self) -> Money | None:
+        """Credited so far."""
+        return Money.of(self.credited_value, self.currency)
 
 
 class InvoiceOrder(Enum):
