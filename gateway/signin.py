@@ -13,7 +13,7 @@ import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, KeySet
-from joserfc.jws import extract_compact
+from joserfc.jws import JWSRegistry, extract_compact
 from starlette.datastructures import Headers
 
 from gateway.settings import SignIn as SignInSettings
@@ -135,6 +135,13 @@ def _since(moment: float) -> float:
     return time.monotonic() - moment
 
 
+class _Headers(JWSRegistry):
+    """What a token's header may be: issuers add members of their own, which are to be ignored (RFC 7515, 4), and whole
+    certificates."""
+
+    max_header_length = MAX_TOKEN_BYTES
+
+
 class _Verified(msgspec.Struct, frozen=True):
     claims: dict[str, Any]
     key_id: str | None
@@ -148,6 +155,7 @@ class SignIn:
     def __init__(self, settings: SignInSettings) -> None:
         self._settings = settings
         self._keys = IssuerKeys(settings)
+        self._headers = _Headers(algorithms=settings.algorithms, strict_check_header=False)
         self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
     async def principal(self, headers: Headers) -> Principal:
@@ -182,10 +190,10 @@ class SignIn:
         return claims
 
     async def _verify(self, token: str) -> _Verified:
-        key_id = _key_id(token)
+        key_id = self._key_id(token)
         keys = await self._keys.for_key(key_id)
         try:
-            claims = jwt.decode(token, keys, algorithms=list(self._settings.algorithms)).claims
+            claims = jwt.decode(token, keys, registry=self._headers).claims
         except (JoseError, ValueError, RecursionError) as error:
             raise SignInRefused("the token is not one of the configured issuer") from error
         audiences = claims.get("aud")
@@ -200,6 +208,14 @@ class SignIn:
         if not _is_text(claims.get("sub")):
             raise SignInRefused("the token names nobody")
         return _Verified(claims, key_id, keys)
+
+    def _key_id(self, token: str) -> str | None:
+        """The key id that the header names; only ever used to look among the issuer's own keys."""
+        try:
+            key_id = extract_compact(token.encode(), registry=self._headers).headers().get("kid")
+        except (JoseError, ValueError) as error:
+            raise SignInRefused("the token is not a signed JWT") from error
+        return key_id if isinstance(key_id, str) else None
 
     def _principal(self, claims: Mapping[str, Any], wanted: str | None) -> Principal:
         names = self._settings.role_names
@@ -224,15 +240,6 @@ class SignIn:
             organisation=wanted or (None if staff or not organisations else organisations[0]),
             organisations=organisations,
         )
-
-
-def _key_id(token: str) -> str | None:
-    """The key id that the header names; only ever used to look among the issuer's own keys."""
-    try:
-        key_id = extract_compact(token.encode()).headers().get("kid")
-    except (JoseError, ValueError) as error:
-        raise SignInRefused("the token is not a signed JWT") from error
-    return key_id if isinstance(key_id, str) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:
