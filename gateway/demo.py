@@ -63,6 +63,7 @@ class Backoffices(msgspec.Struct, frozen=True):
     urls: Mapping[str, str]
     accounts: tuple[tuple[str, str], ...]
     """HubSpot id and name of the two customers."""
+    personas: tuple[DemoPersona, ...]
 
 
 def personas_of(world: World) -> list[DemoPersona]:
@@ -93,6 +94,16 @@ def personas_of(world: World) -> list[DemoPersona]:
 
 ORGANISATIONS = ("harbour", "moeller")
 """The ids of the two customers' organisations."""
+
+DESCRIPTIONS = {
+    "owner": "Sees everything of this customer.",
+    "finance": "Sees invoices and documents, no tickets.",
+    "standard": "Sees tickets and documents, no invoices.",
+    "read-only": "Sees everything of this customer and changes nothing.",
+    "support": "Sees all customers, and internal notes on tickets.",
+    "admin": "Sees everything.",
+}
+"""By role, for the page."""
 
 
 class Sandboxes(msgspec.Struct, frozen=True):
@@ -160,7 +171,7 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
             database_url = postgres.start(folder / "postgres")
         with console.status(f"Seeding the sandboxes of HubSpot, Xero, Zendesk and S3 (scale {scale:g}) ..."):
             backoffices = _received(ours, child)
-        asyncio.run(_serve(port, backoffices, database_url, console))
+        asyncio.run(_serve(port, backoffices, database_url, folder, console))
     except KeyboardInterrupt:
         pass
     finally:
@@ -169,7 +180,9 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
         postgres.stop()
 
 
-async def _serve(port: int, backoffices: Backoffices, database_url: str, console: Console) -> None:
+async def _serve(
+    port: int, backoffices: Backoffices, database_url: str, folder: Path, console: Console
+) -> None:
     url = f"http://127.0.0.1:{port}"
     settings = settings_for(backoffices.urls, public_url=url)
     issuer = backoffices.urls["issuer"]
@@ -182,7 +195,7 @@ async def _serve(port: int, backoffices: Backoffices, database_url: str, console
             return Response(await answer.read(), answer.status, media_type="application/json")
 
     account = node_id("Account", Ref("hubspot", backoffices.accounts[0][0]))
-    personas = personas_for_page(backoffices)
+    personas = tuple(Persona(one.id, one.label, DESCRIPTIONS[one.role]) for one in backoffices.personas)
     page = GraphiQLConfig(
         title="Back-office gateway, demo", personas=personas, queries=sample_queries(account)
     )
@@ -200,30 +213,37 @@ async def _serve(port: int, backoffices: Backoffices, database_url: str, console
         await serving
         return
     office = app.state.office
+    config = folder / "gateway.toml"
+    config.write_bytes(settings_file(settings, database_url))
     await save_organisations(office.ledger, backoffices.accounts)
     with console.status("Matching accounts across the systems ..."):
         tally = await match_all(office.backoffice)
-    _welcome(url, personas, account, tally)
+    _welcome(url, personas, config, tally)
     await serving
 
 
-def personas_for_page(backoffices: Backoffices) -> tuple[Persona, ...]:
-    """The personas as the page shows them."""
-    names = dict(zip(ORGANISATIONS, (name for _, name in backoffices.accounts), strict=True))
-    customers = [
-        Persona(
-            f"{role}-{id}",
-            f"{role.capitalize()} at {name}",
-            "Sees this customer's records as the role allows.",
-        )
-        for id, name in names.items()
-        for role in ("owner", "finance", "standard", "read-only")
-    ]
-    return (
-        *customers,
-        Persona("support", "Support agent (staff)", "Sees all customers, and internal notes on tickets."),
-        Persona("admin", "Administrator (staff)", "Sees everything."),
-    )
+def settings_file(settings: Settings, database_url: str) -> bytes:
+    """The demo's settings as a gateway.toml, for ``gateway check``, ``links`` and ``organisations`` beside it."""
+    sources = {}
+    for kind, source in settings.sources.items():
+        values: dict[str, Any] = msgspec.to_builtins(source.settings)
+        sources[kind.value] = {"vendor": source.row.vendor} | _written(values)
+    tables = {
+        "gateway": {"public_url": settings.door.public_url},
+        "database": {"url": database_url},
+        "signin": {"issuer": settings.signin.issuer, "audience": settings.signin.audience},
+        "sources": sources,
+        "fields": [
+            _written(msgspec.to_builtins(field)) | {"values": dict(field.values)}
+            for field in settings.own_fields
+        ],
+    }
+    return msgspec.toml.encode(tables)
+
+
+def _written(values: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no word for nothing."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 PORTAL_HOME = """query PortalHome($id: ID!) {
@@ -278,21 +298,28 @@ def sample_queries(account: str) -> tuple[SampleQuery, ...]:
 
 
 def _welcome(
-    url: str, personas: tuple[Persona, ...], account: str, tally: Mapping[str, Mapping[str, int]]
+    url: str, personas: tuple[Persona, ...], config: Path, tally: Mapping[str, Mapping[str, int]]
 ) -> None:
-    say = Console(highlight=False).print
+    say = Console(highlight=False, soft_wrap=True).print
     say(
         f"\n[bold]The back-office gateway is running.[/bold]\n\n  GraphiQL   {url}/graphiql/\n  GraphQL    {url}/graphql"
     )
     say(f"  Schema     {url}/schema.graphql\n\n[bold]Personas[/bold] (pick one in GraphiQL)")
     for persona in personas:
         say(f"  {persona.id:20} {persona.label}", markup=False)
-    say("\n[bold]Accounts matched across systems[/bold] (see `gateway links`)")
+    say("\n[bold]Accounts matched across systems[/bold]")
     for source, states in tally.items():
         say(
             f"  {source:10} " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())),
             markup=False,
         )
+    command = os.path.relpath(Path(sys.executable).parent / "gateway")
+    say("\n[bold]For the operator[/bold], beside this")
+    for words, about in (
+        ("check", "is each source configured, reachable, allowed?"),
+        ("links list", "which accounts are ambiguous, and what they could be"),
+    ):
+        say(f"  {command} {words} -c {config}   {about}", markup=False)
     say("\n[bold]A query with curl[/bold]")
     first = personas[0].id
     print(
@@ -324,7 +351,7 @@ async def _serve_sandboxes(theirs: Connection, scale: float, quotas: bool) -> No
     parent = os.getppid()
     async with sandboxes(world, issuer, quotas) as running:
         accounts = tuple((account.hubspot_id, account.crm_name) for account in world.accounts[:2])
-        theirs.send_bytes(msgspec.json.encode(Backoffices(running.urls, accounts)))
+        theirs.send_bytes(msgspec.json.encode(Backoffices(running.urls, accounts, tuple(issuer.personas))))
         # A parent that was killed cannot end us: notice that it has gone.
         while os.getppid() == parent:
             await asyncio.sleep(1)

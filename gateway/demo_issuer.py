@@ -31,6 +31,7 @@ class DemoIssuer:
 
     def __init__(self, personas: Sequence[DemoPersona]) -> None:
         self.url = ""
+        self.personas = personas
         self._personas = {persona.id: persona for persona in personas}
         self._key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
         self.app = Starlette(

@@ -83,6 +83,30 @@ async def test_the_printed_query_answers_in_a_shell(demo: Demo) -> None:
     assert '"outstanding"' in shell.stdout
 
 
+async def test_the_operators_commands_work_beside_it(demo: Demo) -> None:
+    config = re.search(r"check -c (\S+)", demo.printed)
+    assert config
+
+    async def run(*words: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "gateway", *words, "-c", config[1]],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stdout
+
+    status, lines = await run("check")
+    _, links = await run("links", "list")
+
+    assert status == 0
+    assert [line.split()[1] for line in lines.splitlines() if line.startswith("ok")] == [
+        *("database", "signin", "crm", "erp", "helpdesk", "documents")
+    ]
+    assert "ambiguous" in links
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 async def test_the_page_shows_a_customers_home_after_a_persona_is_picked(demo: Demo) -> None:
     async with browser_page(demo.url) as (page, seen):
