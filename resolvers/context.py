@@ -10,7 +10,7 @@ from aiodataloader import DataLoader
 
 from permissions.policy import Policy
 from permissions.principal import Principal
-from resolvers.errors import NotFound
+from resolvers.errors import Forbidden, NotFound
 from resolvers.vocabulary import ConnectionOf
 from sources.layers.scope import ScopedSources
 from sources.ports.common import Page, Ref
@@ -87,6 +87,7 @@ class Context:
         parent: Ref,
     ) -> Future[ConnectionOf]:
         """One parent's page of a list, batched with all parents whose page has the same arguments."""
+        self._check(query)
 
         async def batch(parents: list[Ref]) -> list[Any]:
             return [
@@ -114,6 +115,7 @@ class Context:
         self, read: Callable[[Any], Awaitable[Page[Any]]], query: Hashable, order: str
     ) -> Future[ConnectionOf]:
         """A page of a list that has no parent; the same question in one request is asked once."""
+        self._check(query)
 
         async def batch(queries: list[Any]) -> list[Any]:
             return [ConnectionOf(await read(query), order) for query in queries]
@@ -127,6 +129,13 @@ class Context:
             return list(await self.sources.balances_of(accounts, self.today))
 
         return self._load("balances", batch, account)
+
+    def _check(self, query: Any) -> None:
+        """Filtering by a field of the firm's own tells what it holds, so it takes the scope that reading it takes."""
+        for condition in getattr(query, "conditions", ()):
+            field = condition.field
+            if field.scope is not None and field.scope not in self.principal.scopes:
+                raise Forbidden(f"filtering by {field.type}.{field.name} needs {field.scope}")
 
     def _load(
         self, name: Hashable, batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]], key: Hashable

@@ -12,6 +12,7 @@ from typing import Any
 
 import strawberry
 from strawberry.annotation import StrawberryAnnotation
+from strawberry.exceptions import DuplicatedTypeName
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import StrawberryResolver
@@ -56,10 +57,20 @@ class OwnFieldsOf:
         self._outputs: dict[str, list[StrawberryField]] = {}
         self._inputs: dict[str, list[StrawberryField]] = {}
         self._by_filter: dict[str, dict[str, CustomField]] = {}
+        self._enums: dict[str, CustomField] = {}
+        properties: dict[tuple[str, str], str] = {}
         for field in declared:
             if field.type not in TYPES:
                 raise OwnFieldError(f"{field.type}.{field.name}: own fields go on {', '.join(sorted(TYPES))}")
+            # A record holds each property once, as one scalar.
+            other = properties.setdefault((field.type, field.property), field.name)
+            if other != field.name:
+                raise OwnFieldError(
+                    f"{field.type}.{field.name}: {field.type}.{other} is the same property, {field.property}"
+                )
             values = _enum(field) if field.scalar is Scalar.ENUM else None
+            if values:
+                self._enums[values.__name__] = field
             self._outputs.setdefault(field.type, []).append(_output(field, values))
             filter_name = FILTERS.get(field.type)
             if filter_name:
@@ -70,22 +81,31 @@ class OwnFieldsOf:
         """The type's own fields and those declared on it. Raises OwnFieldError when a name is taken."""
         added = (self._inputs if definition.is_input else self._outputs).get(definition.name, [])
         kept = [field for field in definition.fields if field.python_name != "own_fields"]
-        taken = {field.python_name for field in kept} | {field.graphql_name for field in kept}
+        taken = {field.python_name for field in definition.fields}
         for field in added:
-            if field.graphql_name in taken or _snake(field.graphql_name or "") in taken:
+            if _snake(field.python_name) in taken:
                 raise OwnFieldError(
-                    f"{definition.name}.{field.graphql_name}: the graph has a field of this name"
+                    f"{definition.name}.{field.python_name}: the graph has a field of this name"
                 )
+            taken.add(_snake(field.python_name))
         return kept + added
+
+    def clash(self, error: DuplicatedTypeName) -> OwnFieldError | None:
+        """What to say when two types have one name; None when no enum of an own field is one of them."""
+        for name in self._enums.keys() & error.message.split():
+            field = self._enums[name]
+            return OwnFieldError(f"{field.type}.{field.name}: the graph has a type {name}")
+        return None
 
     def gather(self, filter_name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         """For a filter's coerced value: puts the own fields' values where Strawberry passes them on."""
         declared = self._by_filter.get(filter_name, {})
 
         def out(value: dict[str, Any]) -> dict[str, Any]:
-            own = {name: value.pop(name) for name in declared if value.get(name) is not None}
-            if own:
-                value["ownFields"] = tuple(_condition(declared[name], given) for name, given in own.items())
+            own = {name: value.pop(name) for name in declared if name in value}
+            given = {name: asked for name, asked in own.items() if asked is not None}
+            if given:
+                value["ownFields"] = tuple(_condition(declared[name], asked) for name, asked in given.items())
             return value
 
         return out

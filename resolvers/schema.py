@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import strawberry
 from graphql import GraphQLInputObjectType
+from strawberry.exceptions import DuplicatedTypeName
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
@@ -18,7 +19,7 @@ from resolvers.context import Context, Info
 from resolvers.document import Document
 from resolvers.errors import BadUserInput, Forbidden, GraphError, NotFound
 from resolvers.invoice import Invoice
-from resolvers.own_fields import FILTERS, OwnFieldsOf
+from resolvers.own_fields import FILTERS, OwnFieldError, OwnFieldsOf
 from resolvers.ticket import Article, Ticket
 from resolvers.viewer import Viewer
 from resolvers.vocabulary import (
@@ -119,7 +120,16 @@ class Query:
 
 def build_schema(own_fields: Sequence[CustomField] = ()) -> "GatewaySchema":
     """The schema with the firm's own fields. Raises OwnFieldError, PolicyError or UnbatchedField with what to mend."""
-    schema = GatewaySchema(OwnFieldsOf(own_fields))
+    own = OwnFieldsOf(own_fields)
+    try:
+        schema = GatewaySchema(own)
+    except DuplicatedTypeName as error:
+        raise own.clash(error) or error from error
+    except TypeError as error:
+        # graphql-core wraps whatever goes wrong while a type's fields are made.
+        if isinstance(error.__cause__, OwnFieldError):
+            raise error.__cause__ from None
+        raise
     refuse_unbatched(schema.graphql)
     return schema
 

@@ -1,7 +1,7 @@
 """The gateway as its clients meet it: over HTTP, with signed tokens, in front of running sandboxes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.matching import match_all
 from gateway.office import Office
 from gateway.settings import Settings
 from resolvers.vocabulary import node_id
-from sources.ports.common import Ref
+from sources.ports.common import CustomField, Ref
 from sources.sandbox.server import Sandbox
 from sources.sandbox.world import World
 
@@ -118,14 +118,22 @@ class Door:
 
 @asynccontextmanager
 async def open_door(
-    world: World, database_url: str, *, matched: bool = True, settings: Settings | None = None, **door: Any
+    world: World,
+    database_url: str,
+    *,
+    matched: bool = True,
+    settings: Settings | None = None,
+    own_fields: Sequence[CustomField] | None = None,
+    **door: Any,
 ) -> AsyncIterator[Door]:
-    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request."""
+    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``own_fields``
+    take the place of the demo's."""
     issuer = DemoIssuer(personas_of(world))
     async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
-        app = create_app(
-            settings or settings_for(running.urls, **door), database_url, today=lambda: world.today
-        )
+        settings = settings or settings_for(running.urls, **door)
+        if own_fields is not None:
+            settings = msgspec.structs.replace(settings, own_fields=tuple(own_fields))
+        app = create_app(settings, database_url, today=lambda: world.today)
         server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", access_log=False))
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
