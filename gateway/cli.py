@@ -17,7 +17,7 @@ from rich.table import Table
 
 from gateway.app import create_app
 from gateway.check import Finding, check_issuer, check_ledger, check_sources
-from gateway.matching import match_all
+from gateway.matching import described_links, match_all
 from gateway.office import Office
 from gateway.settings import (
     Database,
@@ -155,23 +155,14 @@ def links_list(
     ] = None,
     source: Annotated[str | None, typer.Option(help="Only this system.")] = None,
 ) -> None:
-    """The links in these states, with their candidates."""
+    """The links in these states, with what each record is called: enough to decide by."""
 
     async def show(office: Office) -> None:
-        table = Table("account", "system", "state", "evidence", "counterpart or candidates")
-        after = None
-        while page := await office.ledger.links.listed(state or [LinkState.AMBIGUOUS], source, after):
-            for link in page:
-                ids = [link.counterpart] if link.counterpart else list(link.candidates)
-                table.add_row(
-                    str(link.account),
-                    link.source,
-                    link.state.value,
-                    link.evidence or "",
-                    " ".join(map(str, ids)),
-                )
-            after = page[-1]
-        Console().print(table if table.row_count else "none")
+        async for link, names in described_links(office.backoffice, state or [LinkState.AMBIGUOUS], source):
+            print(f"{link.account}  {names[link.account]}")
+            print(f"  {link.source}: {link.state.value}" + (f", by {link.evidence}" if link.evidence else ""))
+            for ref in [link.counterpart] if link.counterpart else link.candidates:
+                print(f"    {ref}  {names[ref]}")
 
     _in_office(config, show)
 

@@ -1,15 +1,16 @@
 """Matching all accounts at once, for the operator and the demo."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from sources.layers.scope import Backoffice
-from sources.ports.common import PAGE_CAP, Window
+from sources.ports.common import PAGE_CAP, Ref, Window
 from sources.ports.crm import AccountQuery
 from sources.ports.errors import AmbiguousMatch, SourceError, SourceRateLimited
+from sources.ports.links import Link, LinkState
 
 T = TypeVar("T")
 
@@ -31,6 +32,33 @@ async def match_all(office: Backoffice) -> Mapping[str, Mapping[str, int]]:
             tally[port.name].update(map(_word, outcomes))
         window = Window(first=PAGE_CAP, after=page.keys[-1]) if page.has_next and page.keys else None
     return tally
+
+
+async def described_links(
+    office: Backoffice, states: Sequence[LinkState], source: str | None
+) -> AsyncIterator[tuple[Link, Mapping[Ref, str]]]:
+    """The links in these states, each with the names that its records have in their systems, "" where they have none.
+    Raises SourceError when a system does not answer."""
+    ports = {port.name: port for port in (office.erp, office.helpdesk, office.documents) if port}
+    after = None
+    while page := await office.links.listed(states, source, after):
+        accounts = list(dict.fromkeys(link.account for link in page))
+        found = await _patiently(partial(office.crm.accounts, accounts))
+        names = {
+            ref: (record.name or "") if record else "" for ref, record in zip(accounts, found, strict=True)
+        }
+        for name, port in ports.items():
+            refs = [
+                ref
+                for link in page
+                for ref in (*link.candidates, *filter(None, [link.counterpart]))
+                if ref.source == name
+            ]
+            for ref, customer in zip(refs, await _patiently(partial(port.customers, refs)), strict=True):
+                names[ref] = (customer.name or "") if customer else ""
+        for link in page:
+            yield link, defaultdict(str, names)
+        after = page[-1]
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
