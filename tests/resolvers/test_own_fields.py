@@ -45,10 +45,10 @@ def graphql_of(*fields: CustomField) -> GraphQLSchema:
 def test_a_field_of_each_scalar_on_each_type(type_: str, scalar: Scalar) -> None:
     schema = graphql_of(field(type_, "extra", scalar))
 
-    shown = schema.type_map[type_].fields["extra"]  # type: ignore[union-attr]
+    shown = schema.type_map[type_].fields["extra"]  # type: ignore[attr-defined]
     assert (str(shown.type), shown.description) == (scalar.value, "The firm's extra.")
     if type_ in FILTERS:
-        taken = schema.type_map[FILTERS[type_]].fields["extra"]  # type: ignore[union-attr]
+        taken = schema.type_map[FILTERS[type_]].fields["extra"]  # type: ignore[attr-defined]
         assert (str(taken.type), taken.description) == (FILTER_TYPES[scalar], "The firm's extra.")
 
 
@@ -58,7 +58,7 @@ def test_an_enum_has_the_declared_values_and_unknown(type_: str) -> None:
         field(type_, "level", Scalar.ENUM, values=(("1", "LOW"), ("2", "LOW"), ("3", "HIGH")))
     )
 
-    enum = get_named_type(schema.type_map[type_].fields["level"].type)  # type: ignore[union-attr]
+    enum = get_named_type(schema.type_map[type_].fields["level"].type)  # type: ignore[attr-defined]
     assert isinstance(enum, GraphQLEnumType)
     assert (enum.name, list(enum.values)) == (f"{type_}Level", ["LOW", "HIGH", "UNKNOWN"])
     assert all(value.description for value in enum.values.values())
@@ -136,8 +136,8 @@ async def test_the_demos_fields_are_typed_and_true(admin: Caller, door: Door) ->
         for row in door.world.accounts
     )
     account = admin.schema.type_map["Account"]
-    assert str(account.fields["renewalDate"].type) == "Date"  # type: ignore[union-attr]
-    assert str(account.fields["tier"].type) == "AccountTier"  # type: ignore[union-attr]
+    assert str(account.fields["renewalDate"].type) == "Date"  # type: ignore[attr-defined]
+    assert str(account.fields["tier"].type) == "AccountTier"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
