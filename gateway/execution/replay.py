@@ -40,8 +40,8 @@ class Given:
         self._value = value
 
     def __await__(self) -> Generator[None, None, Any]:
-        if isinstance(self._value, Failed):
-            raise self._value.error
+        if isinstance(self._value, Exception):
+            raise self._value
         return self._value
         yield  # makes it a generator
 
@@ -110,14 +110,6 @@ class ReplayExecutor(PolicyExecutor):
             self.handle_field_error(error, type_, details, path)
             return None
 
-    def complete_value(
-        self, return_type: Any, details: Any, info: Any, path: Any, result: Any, context: Any
-    ) -> Any:
-        """A failure in a list's item is raised where the item is completed."""
-        if isinstance(result, Failed):
-            raise result.error
-        return super().complete_value(return_type, details, info, path, result, context)
-
     def complete_abstract_value(
         self, return_type: Any, details: Any, info: Any, path: Any, result: Any, context: Any
     ) -> Any:
@@ -136,7 +128,7 @@ class ReplayExecutor(PolicyExecutor):
 
 
 def _seen(column: Column) -> list[Any]:
-    """The column's values, with Rows for the objects that were descended into."""
+    """The column's values, with Rows for the objects that were descended into; exceptions as graphql-core takes them."""
     if column.rows is None:
         column.rows = _rows(column.field.node, column)
     return column.rows
@@ -150,7 +142,7 @@ def _rows(node: Node, column: Column) -> list[Any]:
 
 
 def _plain_rows(node: Node, column: Column) -> list[Any]:
-    values = column.values
+    values = [value.error if isinstance(value, Failed) else value for value in column.values]
     if isinstance(node, Leaf):
         return values
     if isinstance(node, ListOf):

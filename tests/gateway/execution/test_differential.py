@@ -271,6 +271,8 @@ async def _differences(case: Case, counts: Counter[str]) -> list[str]:
             differences.append(f"denials\n  {_denials(expected, 0)}\n  {_denials(found, 0)}")
         if again := {place: n for place, n in ours.reads.items() if n > _keys_of(case.text, place)}:
             differences.append(f"read again: {again}")
+        if "mutation Asked" in case.text and _root_calls(ours) != _root_calls(core):
+            differences.append(f"called\n  {_root_calls(core)}\n  {_root_calls(ours)}")
     counts.update(engine.counts)
     return differences
 
@@ -291,6 +293,10 @@ async def _different_errors(
         if ours.get(position) != theirs.get(position)
         and not (world.awaits and position in ours and position in theirs and ours[position] <= possible)
     ]
+
+
+def _root_calls(world: World) -> dict[str, int]:
+    return {place: times for place, times in world.reads.items() if place.count("/") == 1}
 
 
 def _keys_of(text: str, place: str) -> int:
