@@ -9,7 +9,7 @@ import strawberry
 from aiodataloader import DataLoader
 
 from permissions.policy import Policy
-from permissions.principal import Principal
+from permissions.principal import Principal, rule_of
 from resolvers.errors import Forbidden, NotFound
 from resolvers.vocabulary import ConnectionOf
 from sources.layers.scope import ScopedSources
@@ -135,7 +135,7 @@ class Context:
         for condition in getattr(query, "conditions", ()):
             field = condition.field
             if field.scope is not None and field.scope not in self.principal.scopes:
-                raise Forbidden(f"filtering by {field.type}.{field.name} needs {field.scope}")
+                raise Forbidden(f"{field.type}.{field.name}", rule_of([[field.scope]]))
 
     def _load(
         self, name: Hashable, batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]], key: Hashable

@@ -1,5 +1,7 @@
 """What the graph itself may refuse. Codes are part of the contract with clients."""
 
+from permissions.principal import Rule, missing
+
 
 class GraphError(Exception):
     """Shown to the client as it is: the message must say what to do and carry no data."""
@@ -23,6 +25,11 @@ class NotFound(GraphError):
 
 
 class Forbidden(GraphError):
-    """The caller lacks a scope."""
+    """The caller lacks a scope. ``coordinate`` is what it would take the scopes of ``rule`` to read."""
 
     code = "FORBIDDEN"
+
+    def __init__(self, coordinate: str, rule: Rule) -> None:
+        super().__init__(f"{coordinate} needs {missing(rule)}")
+        self.coordinate = coordinate
+        self.requires = [sorted(needed) for needed in rule]

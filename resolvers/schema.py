@@ -178,7 +178,7 @@ def _node_or_error(context: Context, id: str) -> Any:
 def _record(context: Context, type_name: str, ref: Ref | None) -> Any:
     """Raises Forbidden where the caller may see no record of the type at all."""
     if not context.policy.may_see(context.principal, type_name):
-        raise Forbidden(f"{type_name} needs a scope that you do not hold")
+        raise Forbidden(type_name, context.policy.types[type_name])
     return context.record(type_name.lower(), _reads(context)[type_name], ref)
 
 

@@ -8,18 +8,8 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from permissions.principal import Rule, missing
 from resolvers.context import Context
 from resolvers.errors import Forbidden
-
-
-class DeniedField(Forbidden):
-    """A field that the caller may not read, once per place in the answer's shape."""
-
-    def __init__(self, coordinate: str, rule: Rule) -> None:
-        super().__init__(f"{coordinate} needs {missing(rule)}")
-        self.coordinate = coordinate
-        self.requires = [sorted(needed) for needed in rule]
 
 
 class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -49,10 +39,10 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
 
     def denial(
         self, parent_type: GraphQLObjectType, name: str, path: Sequence[str | int]
-    ) -> DeniedField | None:
+    ) -> Forbidden | None:
         """The error of a denied field at this path; None when its place was told of before."""
         place = tuple(part for part in path if isinstance(part, str))
         if place in self._told:
             return None
         self._told.add(place)
-        return DeniedField(f"{parent_type.name}.{name}", self.denied[parent_type.name, name])
+        return Forbidden(f"{parent_type.name}.{name}", self.denied[parent_type.name, name])

@@ -29,7 +29,8 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from gateway.execution.engine import Engine
-from gateway.execution.policy import DeniedField, PolicyExecutor
+from gateway.execution.policy import PolicyExecutor
+from resolvers.errors import Forbidden
 from tests.gateway.execution.family import Member, World, member
 
 SCHEMAS = 24
@@ -207,7 +208,7 @@ def _errors(result: ExecutionResult) -> Seen:
             str(error.extensions),
         )
         for error in result.errors or ()
-        if not isinstance(error.original_error, DeniedField)
+        if not isinstance(error.original_error, Forbidden)
     )
 
 
@@ -216,7 +217,7 @@ def _denials(result: ExecutionResult, awaits: int) -> Counter[Any]:
     return Counter(
         (tuple(part for part in error.path or () if not awaits or isinstance(part, str)), error.message)
         for error in result.errors or ()
-        if isinstance(error.original_error, DeniedField)
+        if isinstance(error.original_error, Forbidden)
     )
 
 
