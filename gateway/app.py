@@ -37,7 +37,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with office:
-            _spare_the_collector()
+            spare_the_collector()
             yield
 
     async def file(request: Request) -> Response:
@@ -76,9 +76,9 @@ def _refused(refused: SignInRefused) -> Response:
     return JSONResponse({"message": str(refused), "code": refused.code}, refused.status, challenge(refused))
 
 
-def _spare_the_collector() -> None:
-    # A dashboard makes some 20,000 objects and drops them whole: by default that is thirty looks through everything that
-    # lives as long as the process. Reference counts free almost all of it.
+def spare_the_collector() -> None:
+    """For a process that has started. A dashboard makes some 20,000 objects and drops them whole, which by default means
+    thirty looks through everything that lives as long as the process. Reference counts free almost all of it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -76,7 +76,10 @@ class GraphQLEndpoint:
                 except SourceError as error:
                     log_sources([error])
                     return _answered({"errors": [of_source(error)]}, 503, media_type, request_id)
-                result = await self._run(operation, context, only_query=request.method == "GET")
+                try:
+                    result = await self._run(operation, context, only_query=request.method == "GET")
+                finally:
+                    context.release()
             return self._answer(result, media_type, request_id)
 
     async def _run(self, operation: Operation, context: Context, only_query: bool) -> ExecutionResult:

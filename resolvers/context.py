@@ -57,6 +57,11 @@ class Context:
         self._files = files
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
 
+    def release(self) -> None:
+        """Lets go of all records, when the answer is complete: loaders and their batches know each other, so without this
+        they would wait for the garbage collector."""
+        self._loaders.clear()
+
     def file_link(self, *what: str) -> Link:
         """A link that only this caller can use."""
         return self._files.link(self.principal, *what)

@@ -127,6 +127,21 @@ class ColumnRun:
                 errors.append(located_error(denial, field.nodes, path))
         return errors
 
+    def release(self) -> None:
+        """Lets go of all that was read, when the answer is complete. Blocks and columns know each other, so without this
+        the records of a large answer would wait for the garbage collector."""
+        todo = [self.root] if self.root else []
+        self.root = None
+        self._errors.clear()
+        while todo:
+            block = todo.pop()
+            for column in block.columns:
+                while column is not None:
+                    todo += column.blocks
+                    column.blocks, column.values, column.given, column.rows = [], [], None, None
+                    column.items, column = None, column.items
+            block.columns, block.sources = [], []
+
     # -- objects ------------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> Done:

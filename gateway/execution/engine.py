@@ -86,14 +86,17 @@ class Engine:
         executor.strawberry = self._schema
         run = ColumnRun(plan, executor)
         size = plan.size
-        data = await run.run()
-        if plan.size != size:
-            self._bound(kept)
-        if not run.failed:
-            self.counts["columns"] += 1
-            return ExecutionResult(data, run.errors() or None)
-        self.counts["replayed"] += 1
-        return await self._replay(run, executor)
+        try:
+            data = await run.run()
+            if plan.size != size:
+                self._bound(kept)
+            if not run.failed:
+                self.counts["columns"] += 1
+                return ExecutionResult(data, run.errors() or None)
+            self.counts["replayed"] += 1
+            return await self._replay(run, executor)
+        finally:
+            run.release()
 
     async def _replay(self, run: ColumnRun, executor: Any) -> ExecutionResult:
         assert run.root is not None

@@ -27,6 +27,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.permission import BasePermission
 from strawberry.schema.config import StrawberryConfig
 
+from gateway.app import spare_the_collector
 from permissions.roles import scopes_of
 from tests.benchmarks import limit
 from tests.benchmarks.vendors import ALL, ISSUED, Config, Vendors, in_two
@@ -342,6 +343,7 @@ class Endpoint(GraphQL[Context, None]):
             session.get(f"{issuer}/jwks") as answer,
         ):
             self._keys = KeySet.import_key_set(await answer.json())
+            spare_the_collector()
             yield
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
