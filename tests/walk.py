@@ -17,6 +17,8 @@ from graphql import (
     is_required_argument,
 )
 
+from resolvers.vocabulary import node_id
+from sources.ports.common import Ref
 from sources.sandbox.world import World
 
 SHORTEST = 4
@@ -159,3 +161,25 @@ def _texts_of(row: Any) -> Iterator[str]:
 def public(world: World) -> set[str]:
     """What anybody may read: help articles and who wrote answers."""
     return {text for row in (*world.articles, *world.agents) for text in _texts_of(row)}
+
+
+def ids_of(world: World, account: int) -> dict[str, str]:
+    """One node id of each type."""
+    invoice = next(i for i in world.invoices_by_account[account] if i.status in ("AUTHORISED", "PAID"))
+    return {
+        "Account": node_id("Account", Ref("hubspot", world.accounts[account].hubspot_id)),
+        "Contact": node_id("Contact", Ref("hubspot", world.contacts_by_account[account][0].hubspot_id)),
+        "Document": node_id("Document", Ref("s3", world.documents_by_account[account][0].key)),
+        "Invoice": node_id("Invoice", Ref("xero", invoice.id)),
+        "Ticket": node_id("Ticket", Ref("zendesk", str(world.tickets_by_account[account][0].id))),
+    }
+
+
+NOWHERE = {
+    "Account": node_id("Account", Ref("hubspot", "9123456789")),
+    "Contact": node_id("Contact", Ref("hubspot", "9123456780")),
+    "Document": node_id("Document", Ref("s3", "accounts/C-10002/contract/nothing.pdf")),
+    "Invoice": node_id("Invoice", Ref("xero", "11111111-2222-4333-8444-555555555555")),
+    "Ticket": node_id("Ticket", Ref("zendesk", "199999")),
+}
+"""Well-formed ids of nothing."""

@@ -17,6 +17,7 @@ from sources.sandbox.world import INTERNAL_MARK, World
 from tests import walk
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
+from tests.walk import NOWHERE, ids_of
 
 ROLES = ("owner", "finance", "standard", "read-only")
 CUSTOMERS = {"harbour": 0, "moeller": 1}
@@ -54,27 +55,6 @@ class Leaks:
 def leaks(world: World) -> dict[str, Leaks]:
     return {organisation: Leaks(world, index) for organisation, index in CUSTOMERS.items()}
 
-
-def ids_of(world: World, account: int) -> dict[str, str]:
-    """One node id of each type."""
-    invoice = next(i for i in world.invoices_by_account[account] if i.status in ("AUTHORISED", "PAID"))
-    return {
-        "Account": node_id("Account", Ref("hubspot", world.accounts[account].hubspot_id)),
-        "Contact": node_id("Contact", Ref("hubspot", world.contacts_by_account[account][0].hubspot_id)),
-        "Document": node_id("Document", Ref("s3", world.documents_by_account[account][0].key)),
-        "Invoice": node_id("Invoice", Ref("xero", invoice.id)),
-        "Ticket": node_id("Ticket", Ref("zendesk", str(world.tickets_by_account[account][0].id))),
-    }
-
-
-NOWHERE = {
-    "Account": node_id("Account", Ref("hubspot", "9123456789")),
-    "Contact": node_id("Contact", Ref("hubspot", "9123456780")),
-    "Document": node_id("Document", Ref("s3", "accounts/C-10002/contract/nothing.pdf")),
-    "Invoice": node_id("Invoice", Ref("xero", "11111111-2222-4333-8444-555555555555")),
-    "Ticket": node_id("Ticket", Ref("zendesk", "199999")),
-}
-"""Well-formed ids of nothing."""
 
 GARBAGE = [
     "", " ", "x", "☃", "null", "=" * 9, "A" * 5000, "SW52b2ljZQ", base64.b64encode(b"\xff\xfe:::").decode(),
