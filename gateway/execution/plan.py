@@ -6,7 +6,7 @@ reached and kept with the plan.
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from inspect import Parameter, getclosurevars, iscoroutinefunction, unwrap
+from inspect import Parameter, iscoroutinefunction, unwrap
 from operator import attrgetter
 from types import CodeType
 from typing import Any
@@ -213,9 +213,11 @@ def _names(code: CodeType) -> Iterator[str]:
 def _turns_exceptions(field: GraphQLField) -> bool:
     """Has the schema handlers that make a result of this field's exceptions? They live in what Strawberry wraps around
     the resolver."""
-    return field.resolve is not None and bool(
-        getclosurevars(field.resolve).nonlocals.get("field_exception_handlers")
-    )
+    wrapped: Any = field.resolve
+    names = getattr(getattr(wrapped, "__code__", None), "co_freevars", ())
+    if "field_exception_handlers" not in names:
+        return False
+    return bool(wrapped.__closure__[names.index("field_exception_handlers")].cell_contents)
 
 
 class Selection:
