@@ -1,0 +1,250 @@
+"""gateway.toml: what is wrong is said with the file, the setting and what to write; nothing secret is repeated."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import SettingsError, load
+from permissions.scopes import SCOPES
+from resolvers.schema import build_schema
+from sources.ports.common import Criterion, CustomField
+from sources.registry import Kind
+from sources.transport.wiring import Wiring
+
+EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
+
+BASE = """
+[signin]
+issuer = "https://login.example"
+audience = "gateway"
+
+[sources.crm]
+vendor = "hubspot"
+token = { env = "HUBSPOT_TOKEN" }
+"""
+
+ENVIRONMENT = {"HUBSPOT_TOKEN": "pat-very-secret"}
+
+
+def read(folder: Path, text: str, environment: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    return load(path, ENVIRONMENT if environment is None else environment)
+
+
+def own_field(**changes: str) -> str:
+    lines = {
+        "type": '"Account"', "name": '"renewalDate"', "property": '"renewal_date"', "scalar": '"Date"',
+        "description": '"x"',
+    } | changes  # fmt: skip
+    return BASE + "[[fields]]\n" + "\n".join(f"{name} = {value}" for name, value in lines.items() if value)
+
+
+WRONG = {
+    "no TOML": ("[signin", "gateway.toml: "),
+    "unknown table": (BASE + "[sorces]", "[sorces] is unknown; there are database, fields, gateway, signin, sources"),
+    "no signin": ("[sources.crm]\nvendor='hubspot'\ntoken='x'", "[signin] is missing; give issuer and audience"),
+    "no audience": (BASE.replace('audience = "gateway"', ""), "signin: Object missing required field `audience`"),
+    "empty audience": (BASE.replace('"gateway"', '""'), "signin.audience: "),
+    "issuer without scheme": (BASE.replace("https://", ""), "signin.issuer: an address that begins with https://"),
+    "a secret shared with the issuer": (
+        BASE.replace("[signin]", '[signin]\nalgorithms = ["HS256"]'),
+        "signin.algorithms: 'HS256' cannot be used; there are RS256",
+    ),
+    "alg none": (BASE.replace("[signin]", '[signin]\nalgorithms = ["RS256", "none"]'), "signin.algorithms: 'none'"),
+    "no algorithm": (BASE.replace("[signin]", "[signin]\nalgorithms = []"), "signin.algorithms: "),
+    "a role that is none": (
+        BASE.replace("[signin]", '[signin]\nrole_names = { boss = "ownr" }'),
+        "signin.role_names.boss: 'ownr' is unknown; there are admin, finance",
+    ),
+    "unknown key": (BASE.replace("[signin]", "[signin]\nisuer = 'x'"), "signin: Object contains unknown field `isuer`"),
+    "no CRM": (BASE.partition("[sources")[0], "[sources.crm] is missing"),
+    "sources no table": ("sources = 5\n" + BASE.partition("[sources")[0], "sources: write [sources.crm] and the like"),
+    "unknown kind": (BASE + "[sources.erb]\nvendor='xero'", "sources.erb: unknown; there are crm, documents, erp, helpdesk"),
+    "no vendor": (BASE + "[sources.erp]\nclient_id='x'", "sources.erp.vendor: name the vendor: xero"),
+    "unknown vendor": (BASE + "[sources.erp]\nvendor='sage'", "sources.erp.vendor: 'sage' is unknown; there are xero"),
+    "a vendor of another kind": (BASE + "[sources.erp]\nvendor='hubspot'", "sources.erp.vendor: 'hubspot' is unknown"),
+    "missing credential": (BASE + "[sources.erp]\nvendor='xero'\nclient_id='x'", "sources.erp: Object missing required field `client_secret`"),
+    "unknown option": (BASE + "tokn='pat-very-secret'", "sources.crm: Object contains unknown field `tokn`"),
+    "no credential": (BASE.replace('token = { env = "HUBSPOT_TOKEN" }', ""), "sources.crm: set token, or all of client_id, client_secret and refresh_token"),
+    "two credentials": (BASE + "client_id='x'", "sources.crm: set token, or client_id, client_secret and refresh_token, not both"),
+    "half a credential": (
+        BASE + "[sources.helpdesk]\nvendor='zendesk'\nbase_url='https://x.zendesk.com'\nemail='a@b.c'",
+        "sources.helpdesk: email and api_token belong together",
+    ),
+    "wrong type": (BASE + "parallel='many'", "sources.crm.parallel: Expected `int`, got `str`"),
+    "out of range": (BASE + "batch_size=500", "sources.crm.batch_size: Expected `int` <= 100"),
+    "wrong folder": (
+        BASE + "[sources.documents]\nvendor='s3'\nbucket='abc'\nregion='eu-west-2'\nfolder='accounts/'",
+        "sources.documents: folder must hold {number} once",
+    ),
+    "unknown criterion": (BASE + "[sources.crm.matching]\ncriteria=['name']", "sources.crm.matching.criteria[0]: Invalid enum value 'name'"),
+    "endless retry": (BASE + "[sources.crm.matching]\nretry_unmatched_minutes=inf", "sources.crm.matching.retry_unmatched_minutes: "),
+    "retry of nothing": (BASE + "[sources.crm.matching]\nretry_unmatched_minutes=nan", "sources.crm.matching.retry_unmatched_minutes: "),
+    "retry before now": (BASE + "[sources.crm.matching]\nretry_unmatched_minutes=-1", "sources.crm.matching.retry_unmatched_minutes: "),
+    "no deadline": (BASE + "[gateway]\ndeadline=0", "gateway.deadline: Expected `float` > 0"),
+    "deadline of nothing": (BASE + "[gateway]\ndeadline=nan", "gateway.deadline: "),
+    "long links": (BASE + "[gateway]\nfile_link_seconds=86400", "gateway.file_link_seconds: Expected `int` <= 3600"),
+    "short links": (BASE + "[gateway]\nfile_link_seconds=1", "gateway.file_link_seconds: Expected `int` >= 10"),
+    "short key": (BASE + "[gateway]\nfile_link_key='hush'", "gateway.file_link_key: at least 32 characters"),
+    "unknown zone": (BASE + "[gateway]\ntimezone='London'", "gateway.timezone: 'London' is unknown; write it as Europe/London"),
+    "climbing zone": (BASE + "[gateway]\ntimezone='../../etc/passwd'", "gateway.timezone: "),
+    "public url without scheme": (BASE + "[gateway]\npublic_url='portal.example'", "gateway.public_url: an address that begins with https://"),
+    "another database": (BASE + "[database]\nurl='mysql://root:hush@db/x'", "database.url: begin with postgresql://"),
+    "fields in single brackets": (BASE + "[fields]\ntype='Account'", "fields: write each field under [[fields]], in double brackets"),
+    "fields a number": ("fields = 5\n" + BASE, "fields: write each field under [[fields]], in double brackets"),
+    "a field of nothing": (own_field(type='"Money"'), "fields[0].type: one of Account, Contact, Invoice, Ticket"),
+    "a field with a bad name": (own_field(name='"renewal-date"'), "fields[0].name: a GraphQL name in camelCase"),
+    "a field of no scalar": (own_field(scalar='"Money"'), "fields[0].scalar: one of String, Int, Float"),
+    "an enum without values": (own_field(scalar='"Enum"'), "fields[0].values: an Enum, and only an Enum"),
+    "values without an enum": (own_field(values='{ a = "A" }'), "fields[0].values: an Enum, and only an Enum"),
+    "small letters": (own_field(scalar='"Enum"', values='{ a = "gold" }'), "fields[0].values: 'gold': capital letters"),
+    "unknown scope": (own_field(scope='"contracts:read"'), f"fields[0].scope: 'contracts:read' is unknown; there are {sorted(SCOPES)[0]}"),
+    "a field without description": (own_field(description=""), "fields[0]: Object missing required field `description`"),
+    "a field twice": (own_field() + "\n[[fields]]" + own_field().partition("[[fields]]")[2], "fields[1].name: Account.renewalDate is declared twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_setting_is_named_with_its_file_and_what_to_write(tmp_path: Path, what: str) -> None:
+    text, message = WRONG[what]
+
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, text)
+
+    said = str(caught.value)
+    assert said.startswith("gateway.toml: ")
+    assert message in said
+    assert not re.search("secret|hush|pat-", said.replace("client_secret", ""))
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("environment", [{}, {"HUBSPOT_TOKEN": ""}])
+def test_a_missing_environment_variable_is_named_with_the_setting_that_wants_it(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, BASE, environment)
+
+    assert str(caught.value) == (
+        "gateway.toml: sources.crm.token: environment variable HUBSPOT_TOKEN is not set"
+    )
+
+
+def test_a_file_that_is_not_there_is_named_with_how_to_give_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml: cannot be read .*--config or GATEWAY_CONFIG"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_a_database_address_may_come_from_the_environment_alone(tmp_path: Path) -> None:
+    url = "postgresql://gateway@db/ledger"
+    assert read(tmp_path, BASE, ENVIRONMENT | {"DATABASE_URL": url}).database.url == url
+    assert (
+        read(tmp_path, BASE + f"[database]\nurl='{url}'", ENVIRONMENT | {"DATABASE_URL": "x"}).database.url
+        == url
+    )
+    with pytest.raises(SettingsError, match="environment variable DATABASE_URL: begin with postgresql://"):
+        read(tmp_path, BASE, ENVIRONMENT | {"DATABASE_URL": "sqlite:///hush"})
+
+
+def test_the_smallest_file_that_works_has_a_crm_and_an_issuer(tmp_path: Path) -> None:
+    settings = read(tmp_path, BASE)
+
+    assert set(settings.sources) == {Kind.CRM}
+    assert settings.door.deadline == 5.0
+    assert settings.sources[Kind.CRM].settings.base_url == "https://api.hubapi.com"  # type: ignore[attr-defined]
+
+
+def test_domains_that_are_shared_are_added_to_the_known_ones(tmp_path: Path) -> None:
+    settings = read(tmp_path, BASE + "[sources.crm.matching]\nshared_domains=['Accountants.Example']")
+
+    shared = settings.sources[Kind.CRM].matching.shared_domains
+    assert {"accountants.example", "gmail.com", "t-online.de"} <= shared
+
+
+# -- the annotated example -----------------------------------------------------------------------------------------------
+
+
+def example(*alternatives: str) -> str:
+    """The example with alternative (b) of these sources in place of (a)."""
+    text = EXAMPLE.read_text()
+    for source in alternatives:
+        before, head, rest = text.partition(f"[sources.{source}]\n")
+        table, mark, after = re.match(r"(.*?)(\n\[|\n# --)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+        lines, part = [], ""
+        for line in table.splitlines():
+            if found := re.match(r"# \(([ab])\)", line):
+                part = found[1]
+            elif not line:
+                part = ""
+            elif part == "a":
+                line = f"# {line}"
+            elif part == "b":
+                line = line.removeprefix("# ")
+            lines.append(line)
+        text = before + head + "\n".join(lines) + mark + after
+    return text
+
+
+def load_example(folder: Path, text: str):  # type: ignore[no-untyped-def]
+    environment = dict.fromkeys(re.findall(r'env = "(\w+)"', text), "x" * 40)
+    return read(folder, text, environment | {"GATEWAY_DATABASE_URL": "postgresql://gateway@db/ledger"})
+
+
+def test_the_example_works_as_it_stands(tmp_path: Path) -> None:
+    settings = load_example(tmp_path, example())
+
+    assert set(settings.sources) == set(Kind)
+    assert settings.sources[Kind.ERP].matching.criteria == tuple(Criterion)
+    assert "accountants.example" in settings.sources[Kind.ERP].matching.shared_domains
+    printed = build_schema(settings.own_fields).as_str()
+    for field in ("renewalDate: Date", "tier: AccountTier", "region: String"):
+        assert field in printed
+
+
+@pytest.mark.parametrize(
+    ("source", "given"),
+    [
+        ("crm", {"token": None, "client_id": "x" * 40}),
+        ("erp", {"refresh_token": "x" * 40}),
+        ("helpdesk", {"email": None, "refresh_token": "x" * 40}),
+        ("documents", {"access_key_id": None, "path_style": True}),
+    ],
+)
+def test_each_other_way_to_sign_in_works_too(tmp_path: Path, source: str, given: dict[str, object]) -> None:
+    settings = load_example(tmp_path, example(source)).sources[Kind(source)].settings
+
+    assert {name: getattr(settings, name) for name in given} == given
+
+
+async def test_the_examples_connectors_can_be_made(tmp_path: Path) -> None:
+    for text in (example(), example("crm", "erp", "helpdesk", "documents")):
+        settings = load_example(tmp_path, text)
+        for kind, source in settings.sources.items():
+            own: tuple[CustomField, ...] = tuple(
+                field for field in settings.own_fields
+                if {"Account": Kind.CRM, "Ticket": Kind.HELPDESK}[field.type] is kind
+            )  # fmt: skip
+            port = source.row.connect(source.settings, Wiring(None, own))  # type: ignore[arg-type]
+            await port.close()
+
+
+def test_the_example_shows_every_option_that_a_customers_data_depends_on() -> None:
+    text = EXAMPLE.read_text()
+
+    for word in (
+        "hubspot",
+        "xero",
+        "zendesk",
+        "s3",
+        "organisations_claim",
+        "roles_claim",
+        "role_names",
+        "shared_domains",
+        "retry_unmatched_minutes",
+        "declared",
+        "[[fields]]",
+        "file_link_key",
+    ):
+        assert word in text
