@@ -42,8 +42,8 @@ def selection(schema: GraphQLSchema, type_: Any, first: int, above: tuple[str, .
 
 
 def walks(schema: GraphQLSchema, text: str, first: int = 3) -> Iterator[tuple[str, str]]:
-    """(root field, query) for all of Query. By-id fields take ``$id``, a list of ids ``$ids``; interfaces are asked type
-    by type. Raises KeyError for a new root argument that nothing here knows how to fill."""
+    """(type, query) for all of Query. By-id fields take ``$id``, a list of ids ``$ids``, of the type named; interfaces are
+    asked type by type. Raises KeyError for a new root argument that nothing here knows how to fill."""
     assert schema.query_type
     known = {
         "id": ("$id: ID!", "id: $id"),
@@ -56,17 +56,17 @@ def walks(schema: GraphQLSchema, text: str, first: int = 3) -> Iterator[tuple[st
         variables = ", ".join(declared for declared, _ in needed if declared)
         head = f"query Walk({variables})" if variables else "query Walk"
         arguments = f"({', '.join(given)})" if given else ""
-        for body in _bodies(schema, field, first):
-            yield name, f"{head} {{ {name}{arguments} {body} }}"
+        for type_name, body in _bodies(schema, field, first):
+            yield type_name, f"{head} {{ {name}{arguments} {body} }}"
 
 
-def _bodies(schema: GraphQLSchema, field: GraphQLField, first: int) -> Iterator[str]:
+def _bodies(schema: GraphQLSchema, field: GraphQLField, first: int) -> Iterator[tuple[str, str]]:
     named = get_named_type(field.type)
     if not is_abstract_type(named):
-        yield selection(schema, field.type, first)
+        yield named.name, selection(schema, field.type, first)
         return
     for possible in schema.get_possible_types(named):
-        yield f"{{ __typename ... on {possible.name} {selection(schema, possible, first)} }}"
+        yield possible.name, f"{{ __typename ... on {possible.name} {selection(schema, possible, first)} }}"
 
 
 def _page(field: GraphQLField, first: int) -> str:

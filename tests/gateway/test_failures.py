@@ -16,7 +16,7 @@ from sources.sandbox.world import World
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
 
-DEADLINE = 1.5
+DEADLINE = 1.0
 MARGIN = 2.5
 """Seconds beyond the deadline in which an answer must be there on a busy machine."""
 
