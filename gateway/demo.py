@@ -218,7 +218,7 @@ async def _serve(
     await save_organisations(office.ledger, backoffices.accounts)
     with console.status("Matching accounts across the systems ..."):
         tally = await match_all(office.backoffice)
-    _welcome(url, personas, config, tally)
+    _welcome(url, personas, config, tally, backoffices.urls)
     await serving
 
 
@@ -298,7 +298,11 @@ def sample_queries(account: str) -> tuple[SampleQuery, ...]:
 
 
 def _welcome(
-    url: str, personas: tuple[Persona, ...], config: Path, tally: Mapping[str, Mapping[str, int]]
+    url: str,
+    personas: tuple[Persona, ...],
+    config: Path,
+    tally: Mapping[str, Mapping[str, int]],
+    urls: Mapping[str, str],
 ) -> None:
     say = Console(highlight=False, soft_wrap=True).print
     say(
@@ -320,6 +324,12 @@ def _welcome(
         ("links list", "which accounts are ambiguous, and what they could be"),
     ):
         say(f"  {command} {words} -c {config}   {about}", markup=False)
+    say("\n[bold]Sandboxes[/bold] (their requests: GET /_sandbox/requests)")
+    for row in REGISTRY:
+        say(f"  {row.vendor:10} {urls[row.vendor]}", markup=False)
+    fault = f"curl -X POST {urls['xero']}/_sandbox/fault -d"
+    say(f"""  Make one fail:  {fault} '{{"kind": "fail", "status": 503}}'""", markup=False)
+    say(f"  and recover:    curl -X DELETE {urls['xero']}/_sandbox/fault", markup=False)
     say("\n[bold]A query with curl[/bold]")
     first = personas[0].id
     print(

@@ -190,7 +190,10 @@ class TicketFilter:
     )
     updated_since: datetime | None = strawberry.field(default=None, description="Changed then or later.")
     created_since: datetime | None = strawberry.field(default=None, description="Raised then or later.")
-    text: str | None = strawberry.field(default=None, description="Words that the helpdesk finds in it.")
+    text: str | None = strawberry.field(
+        default=None,
+        description="A phrase in the subject; what was said is not searched, as internal notes would tell.",
+    )
     own_fields: OwnFields = strawberry.field(default=None, description="Replaced by the firm's own fields.")
 
 
