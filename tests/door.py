@@ -134,7 +134,11 @@ async def open_door(
         if own_fields is not None:
             settings = msgspec.structs.replace(settings, own_fields=tuple(own_fields))
         app = create_app(settings, database_url, today=lambda: world.today)
-        server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", access_log=False))
+        # A test that thinks for longer than the server waits would find its connection closed under its next request.
+        config = uvicorn.Config(
+            app, "127.0.0.1", 0, log_level="warning", access_log=False, timeout_keep_alive=600
+        )
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
