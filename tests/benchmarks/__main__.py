@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +17,7 @@ import uvloop
 
 from sources.ledger.embedded import EmbeddedPostgres
 from tests.benchmarks import load
-from tests.benchmarks.contenders import NAMES, Bench, NoCores, Server, cores, running
+from tests.benchmarks.contenders import Bench, NoCores, Server, cores, running, running_plain
 from tests.benchmarks.workload import Question, leaves
 
 CONNECTIONS = 16
@@ -24,11 +25,18 @@ MANY_LEAVES = 10_000
 """Answers of that size are warmed up with one per connection."""
 
 LIMIT = "limit"
-VENDORS = ("hubspot", "xero", "zendesk", "s3")
+SHAPES = ("vendors", "plain")
+"""What the upstreams are like: HubSpot, Xero, Zendesk and S3, or with rows as the graph shows them."""
 TITLES = {
     "limit": "by hand: Starlette, aiohttp, orjson",
     "gateway": "the gateway",
     "plain": "plain Strawberry",
+    "hubspot": "HubSpot",
+    "xero": "Xero",
+    "zendesk": "Zendesk",
+    "s3": "S3",
+    "crm": "CRM",
+    "erp": "ERP",
 }
 
 
@@ -40,7 +48,7 @@ class Cell(msgspec.Struct):
     multiples: list[float]
     """Of the limit's time in the same round."""
     calls: dict[str, float]
-    """To each vendor, per request."""
+    """To each upstream, per request."""
 
 
 class Effort(msgspec.Struct, frozen=True):
@@ -64,7 +72,7 @@ def main() -> None:
         own, others = cores()
         os.sched_setaffinity(0, others)
         with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
-            results = _measured(Path(folder), own, effort)
+            results = _measured(Path(folder), own, effort, arguments.shape)
     except NoCores as reason:
         sys.exit(f"make bench: {reason}")
     except (RuntimeError, load.Refused) as reason:
@@ -79,20 +87,25 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute, less exact")
+    parser.add_argument(
+        "--shape", choices=SHAPES, default=SHAPES[0], help="what the upstreams' rows are like"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return parser.parse_args()
 
 
-def _measured(folder: Path, own: set[int], effort: Effort) -> dict[str, Any]:
+def _measured(folder: Path, own: set[int], effort: Effort, shape: str) -> dict[str, Any]:
+    if shape == "plain":
+        return uvloop.run(_run(running_plain(folder, own, _starting), effort))
     folder.chmod(0o755)  # the embedded server may run as another user
     with EmbeddedPostgres() as postgres:
         _say("starting PostgreSQL ...")
         url = postgres.start(folder / "postgres")
-        return uvloop.run(_run(folder, url, own, effort))
+        return uvloop.run(_run(running(folder, url, own, _starting), effort))
 
 
-async def _run(folder: Path, database_url: str, own: set[int], effort: Effort) -> dict[str, Any]:
-    async with running(folder, database_url, own, lambda what: _say(f"starting {what}")) as bench:
+async def _run(contenders: AbstractAsyncContextManager[Bench], effort: Effort) -> dict[str, Any]:
+    async with contenders as bench:
         cells: dict[str, dict[str, Cell]] = {}
         counts: dict[tuple[str, str], int] = {}
         for question in bench.questions:
@@ -116,6 +129,7 @@ async def _run(folder: Path, database_url: str, own: set[int], effort: Effort) -
                 for cell in cells[question.name].values():
                     cell.multiples.append(cell.cpu_ms[-1] / limit)
         return {
+            "upstreams": bench.upstreams,
             "questions": {q.name: {"title": q.title, "leaves": q.leaves} for q in bench.questions},
             "requests": {f"{question}/{name}": count for (question, name), count in counts.items()},
             "cells": cells,
@@ -134,7 +148,7 @@ async def _measure(
     calls = await bench.calls()
     cell.cpu_ms.append(spent * 1000 / count)
     cell.per_second.append(count / seconds)
-    cell.calls = {vendor: calls[vendor] / count for vendor in VENDORS}
+    cell.calls = {name: calls[name] / count for name in bench.upstreams}
 
 
 async def _require_equal(bench: Bench, question: Question, variants: int) -> None:
@@ -160,23 +174,29 @@ def canonical(body: bytes) -> bytes:
 
 
 def _table(results: dict[str, Any]) -> str:
+    upstreams = results["upstreams"]
+    called = ", ".join(TITLES.get(name, name) for name in upstreams)
     lines = [
-        "| query (leaves) | contender | CPU ms per request | x limit | requests per s | calls HubSpot, Xero, Zendesk, S3 |",
+        f"| query (leaves) | contender | CPU ms per request | x limit | requests per s | calls {called} |",
         "|---|---|---|---|---|---|",
     ]
     for name, about in results["questions"].items():
-        for contender in NAMES:
-            cell: Cell = results["cells"][name][contender]
-            calls = ", ".join(f"{cell.calls[vendor]:.4g}" for vendor in VENDORS)
+        cells: dict[str, Cell] = results["cells"][name]
+        for contender, cell in cells.items():
+            calls = ", ".join(f"{cell.calls[upstream]:.4g}" for upstream in upstreams)
             lines.append(
                 f"| {name} {about['title']} ({about['leaves']:,}) | {TITLES[contender]} "
                 f"| {median(cell.cpu_ms):.3g} | {median(cell.multiples):.2f} | {median(cell.per_second):.4g} | {calls} |"
             )
-    memory = "; ".join(f"{name} {results['peakMegabytes'][name]:.0f} MB" for name in NAMES)
+    memory = "; ".join(f"{name} {peak:.0f} MB" for name, peak in results["peakMegabytes"].items())
     return "\n".join([*lines, "", f"Peak memory over all three, {CONNECTIONS} connections: {memory}."])
 
 
 _STARTED = time.monotonic()
+
+
+def _starting(what: str) -> None:
+    _say(f"starting {what}")
 
 
 def _say(text: str) -> None:

@@ -23,11 +23,14 @@ from sources.registry import REGISTRY
 from sources.sandbox.world import World
 from tests.benchmarks import load, vendors
 from tests.benchmarks.company import company
+from tests.benchmarks.comparison import workload as comparison
 from tests.benchmarks.stub import STAFF, organisation
 from tests.benchmarks.workload import Question, questions
 
 TOP = Path(__file__).parents[2]
 NAMES = ("limit", "gateway", "plain")
+PLAIN_NAMES = ("limit", "gateway")
+"""Over upstreams that have the graph's shape already."""
 START_SECONDS = 60
 
 
@@ -67,10 +70,15 @@ class Bench:
     """Everything that runs."""
 
     def __init__(
-        self, servers: Sequence[Server], urls: Mapping[str, str], world: World, tokens: Mapping[str, str]
+        self,
+        servers: Sequence[Server],
+        urls: Mapping[str, str],
+        questions: Sequence[Question],
+        tokens: Mapping[str, str],
     ) -> None:
         self.servers = {server.name: server for server in servers}
-        self.questions = questions(world)
+        self.upstreams = tuple(name for name in urls if name != "issuer")
+        self.questions = questions
         self._urls, self._tokens = urls, tokens
 
     def requests(self, question: Question, most: int | None = None) -> list[bytes]:
@@ -85,12 +93,12 @@ class Bench:
         await load.get(f"{self._urls['issuer']}/_reset")
 
     async def calls(self) -> dict[str, int]:
-        """Upstream calls by vendor since the last reset."""
+        """Upstream calls by upstream since the last reset."""
         counts: dict[str, int] = json.loads(await load.get(f"{self._urls['issuer']}/_stats"))["calls"]
         return counts
 
     async def different_calls(self) -> int:
-        """How many different calls the vendors were ever asked."""
+        """How many different calls the upstreams were ever asked."""
         return int(json.loads(await load.get(f"{self._urls['issuer']}/_stats"))["different"])
 
 
@@ -101,62 +109,98 @@ async def running(
     """All contenders on the core ``own`` over an empty database, with configuration and logs in the folder. Raises
     RuntimeError with the last words of a process that did not start."""
     world = company()
-    others = os.sched_getaffinity(0) - own
     async with AsyncExitStack() as stack:
-
-        def start(name: str, command: list[str], core: set[int], **options: Any) -> subprocess.Popen[bytes]:
-            log = stack.enter_context((folder / f"{name}.log").open("wb"))
-            before = os.sched_getaffinity(0)
-            # A child inherits the affinity, all of its threads included.
-            os.sched_setaffinity(0, core)
-            try:
-                # In a session of its own: Ctrl-C is for us, who then end each child by its id.
-                process = subprocess.Popen(
-                    [sys.executable, *command], cwd=TOP, stderr=log, start_new_session=True, **options
-                )
-            finally:
-                os.sched_setaffinity(0, before)
-            stack.callback(_end, process)
-            return process
-
-        say("the vendors' stub ...")
-        stub = start(
-            "stub",
-            ["-m", "tests.benchmarks.stub"],
-            others,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert stub.stdout
-        line = await asyncio.to_thread(stub.stdout.readline)
-        if not line:
-            raise RuntimeError(_last_words(folder, "stub"))
-        urls: dict[str, str] = json.loads(line)
-
+        processes = _Processes(folder, own, stack, say)
+        urls = await processes.stub("tests.benchmarks.stub")
         say("the ledger ...")
         await _fill_ledger(database_url, world)
         config = folder / "config.json"
         config.write_bytes(msgspec.json.encode(_config(world, urls)))
         toml = folder / "gateway.toml"
         toml.write_text(_gateway_toml(urls))
-        environment = {**os.environ, "DATABASE_URL": database_url, vendors.CONFIG: str(config)}
-        servers = []
-        for name in NAMES:
-            say(f"{name} ...")
-            port = _free_port()
-            process = start(name, _command(name, port, toml), own, env=environment, stdout=subprocess.DEVNULL)
-            await _answers(name, process, port, folder)
-            servers.append(Server(name, process, port))
+        environment = {"DATABASE_URL": database_url, vendors.CONFIG: str(config)}
+        gateway = ["-m", "gateway", "serve", "--config", str(toml)]
+        servers = [
+            await processes.server(
+                name, gateway if name == "gateway" else _served(f"tests.benchmarks.{name}"), environment
+            )
+            for name in NAMES
+        ]
         people = [STAFF, *(organisation(account.index) for account in world.accounts)]
         tokens = {person: await load.token(urls["issuer"], person) for person in people}
-        yield Bench(servers, urls, world, tokens)
+        yield Bench(servers, urls, questions(world), tokens)
 
 
-def _command(name: str, port: int, toml: Path) -> list[str]:
-    if name == "gateway":
-        return ["-m", "gateway", "serve", "--config", str(toml), "--port", str(port)]
-    served = ["-m", "uvicorn", "--factory", f"tests.benchmarks.{name}:create", "--port", str(port)]
-    return [*served, "--no-access-log", "--log-level", "warning"]
+@asynccontextmanager
+async def running_plain(
+    folder: Path, own: set[int], say: Callable[[str], None] = lambda text: None
+) -> AsyncIterator[Bench]:
+    """The same for upstreams that have the graph's shape already: the gateway's parts beside their limit."""
+    async with AsyncExitStack() as stack:
+        processes = _Processes(folder, own, stack, say)
+        urls = await processes.stub("tests.benchmarks.comparison.stub")
+        environment = {f"{name.upper()}_URL": url for name, url in urls.items()}
+        environment["BENCH_ISSUER"] = environment.pop("ISSUER_URL")
+        modules = {"limit": "tests.benchmarks.comparison.limit", "gateway": "tests.benchmarks.comparison"}
+        servers = [await processes.server(name, _served(modules[name]), environment) for name in PLAIN_NAMES]
+        tokens = {STAFF: await load.token(urls["issuer"], STAFF)}
+        yield Bench(servers, urls, comparison.questions(), tokens)
+
+
+class _Processes:
+    """Starts the stub beside the core under measurement and the servers on it; the stack ends them."""
+
+    def __init__(
+        self, folder: Path, own: set[int], stack: AsyncExitStack, say: Callable[[str], None]
+    ) -> None:
+        self._folder, self._own, self._stack, self._say = folder, own, stack, say
+
+    async def stub(self, module: str) -> dict[str, str]:
+        """Where it has what, by name."""
+        self._say("the upstreams' stub ...")
+        others = os.sched_getaffinity(0) - self._own
+        stub = self._start("stub", ["-m", module], others, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert stub.stdout
+        line = await asyncio.to_thread(stub.stdout.readline)
+        if not line:
+            raise RuntimeError(_last_words(self._folder, "stub"))
+        urls: dict[str, str] = json.loads(line)
+        return urls
+
+    async def server(self, name: str, command: list[str], environment: Mapping[str, str]) -> Server:
+        """A contender, ready to be asked."""
+        self._say(f"{name} ...")
+        port = _free_port()
+        process = self._start(
+            name,
+            [*command, "--port", str(port)],
+            self._own,
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+        )
+        await _answers(name, process, port, self._folder)
+        return Server(name, process, port)
+
+    def _start(
+        self, name: str, command: list[str], core: set[int], **options: Any
+    ) -> subprocess.Popen[bytes]:
+        log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
+        before = os.sched_getaffinity(0)
+        # A child inherits the affinity, all of its threads included.
+        os.sched_setaffinity(0, core)
+        try:
+            # In a session of its own: Ctrl-C is for us, who then end each child by its id.
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=TOP, stderr=log, start_new_session=True, **options
+            )
+        finally:
+            os.sched_setaffinity(0, before)
+        self._stack.callback(_end, process)
+        return process
+
+
+def _served(module: str) -> list[str]:
+    return ["-m", "uvicorn", "--factory", f"{module}:create", "--no-access-log", "--log-level", "warning"]
 
 
 def _config(world: World, urls: dict[str, str]) -> vendors.Config:

@@ -141,22 +141,10 @@ class Connection(asyncio.Protocol):
         )
 
 
-async def _serve(world: World) -> None:
+async def serve(issuer: DemoIssuer, apps: Mapping[str, ASGIApp]) -> None:
+    """The issuer and the rest, each on a port of its own, until standard input ends."""
     loop = asyncio.get_running_loop()
-    owners = [
-        DemoPersona(
-            organisation(a.index), a.crm_name, f"owner@{a.domain}", "owner", organisation(a.index), ""
-        )
-        for a in world.accounts
-    ]
-    issuer = DemoIssuer([*owners, DemoPersona(STAFF, "Ada Admin", "admin@firm.example", "admin", None, "")])
-    apps: dict[str, ASGIApp] = {"issuer": issuer.app}
-    for row in REGISTRY:
-        sandbox = row.sandbox.sandbox(world)
-        for limit in sandbox.limits.limits():
-            sandbox.limits.set(limit.name)
-        apps[row.vendor] = sandbox.app
-    fronts = {name: Front(app) for name, app in apps.items()}
+    fronts = {name: Front(app) for name, app in {"issuer": issuer.app, **apps}.items()}
     urls = {}
     for name, front in fronts.items():
         server = await loop.create_server(
@@ -171,5 +159,31 @@ async def _serve(world: World) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
+def staff() -> DemoPersona:
+    """Who may see everything."""
+    return DemoPersona(STAFF, "Ada Admin", "admin@firm.example", "admin", None, "")
+
+
+def _issuer(world: World) -> DemoIssuer:
+    owners = [
+        DemoPersona(
+            organisation(a.index), a.crm_name, f"owner@{a.domain}", "owner", organisation(a.index), ""
+        )
+        for a in world.accounts
+    ]
+    return DemoIssuer([*owners, staff()])
+
+
+def _sandboxes(world: World) -> dict[str, ASGIApp]:
+    apps: dict[str, ASGIApp] = {}
+    for row in REGISTRY:
+        sandbox = row.sandbox.sandbox(world)
+        for limit in sandbox.limits.limits():
+            sandbox.limits.set(limit.name)
+        apps[row.vendor] = sandbox.app
+    return apps
+
+
 if __name__ == "__main__":
-    uvloop.run(_serve(company()))
+    world = company()
+    uvloop.run(serve(_issuer(world), _sandboxes(world)))

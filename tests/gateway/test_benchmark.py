@@ -1,7 +1,7 @@
 """The benchmark's contenders do the same work: equal answers from equal calls. Nothing is timed here."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,38 +9,63 @@ import pytest_asyncio
 
 from tests.benchmarks import load
 from tests.benchmarks.__main__ import canonical
-from tests.benchmarks.contenders import NAMES, Bench, NoCores, cores, running
+from tests.benchmarks.contenders import Bench, NoCores, cores, running, running_plain
 from tests.benchmarks.workload import leaves
 from tests.conftest import fresh_database
 
 
 @pytest_asyncio.fixture(scope="module")
 async def bench(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    """All contenders, running."""
+    """All contenders over the vendors, running."""
+    folder: Path = tmp_path_factory.mktemp("bench")
+    async with fresh_database(postgres) as url, running(folder, url, _own_core()) as contenders:
+        yield contenders
+
+
+@pytest_asyncio.fixture(scope="module")
+async def plain_bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    """The contenders over plain upstreams, running."""
+    async with running_plain(tmp_path_factory.mktemp("bench"), _own_core()) as contenders:
+        yield contenders
+
+
+def _own_core() -> set[int]:
     try:
         own, _ = cores()
     except NoCores as reason:
         pytest.skip(str(reason))
-    folder: Path = tmp_path_factory.mktemp("bench")
-    async with fresh_database(postgres) as url, running(folder, url, own) as contenders:
-        yield contenders
+    return own
 
 
 @pytest.mark.parametrize("number", range(3), ids=["portal home", "dashboard", "tiny"])
 async def test_all_contenders_give_the_same_data_from_the_same_calls(bench: Bench, number: int) -> None:
+    await _require_the_same(bench, number, counted=("hubspot", "zendesk", "s3"))
+
+
+@pytest.mark.parametrize("number", range(3), ids=["portal home", "dashboard", "tiny"])
+async def test_over_plain_upstreams_too(plain_bench: Bench, number: int) -> None:
+    calls = await _require_the_same(plain_bench, number, counted=plain_bench.upstreams)
+
+    home, dashboard, tiny = (2, 1, 1, 1), (1, 1, 1, 0), (1, 0, 0, 0)
+    assert tuple(calls.values()) == (home, dashboard, tiny)[number]
+
+
+async def _require_the_same(bench: Bench, number: int, counted: Sequence[str]) -> dict[str, int]:
+    """Of all contenders; the calls that each has made."""
     question = bench.questions[number]
     requests = bench.requests(question, 1)
     answers, calls, different = [], [], []
 
-    for name in NAMES:
+    for server in bench.servers.values():
         await bench.reset()
-        (body,) = await load.ask(bench.servers[name].port, requests)
-        counted = await bench.calls()
+        (body,) = await load.ask(server.port, requests)
+        count = await bench.calls()
         answers.append(canonical(body))
-        calls.append({vendor: counted[vendor] for vendor in ("hubspot", "zendesk", "s3")})
+        calls.append({upstream: count[upstream] for upstream in counted})
         different.append(await bench.different_calls())
 
     assert leaves(json.loads(answers[0])) == question.leaves
-    assert answers == answers[:1] * len(NAMES)
-    assert calls == calls[:1] * len(NAMES)
-    assert different == different[:1] * len(NAMES)
+    assert answers == answers[:1] * len(bench.servers)
+    assert calls == calls[:1] * len(bench.servers)
+    assert different == different[:1] * len(bench.servers)
+    return calls[0]

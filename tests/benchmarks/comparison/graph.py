@@ -1,0 +1,156 @@
+"""The graph: three ways in, five types, everything but ``Query.account`` non-null."""
+
+from typing import Any, NewType
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types.scalar import ScalarDefinition
+
+from permissions.directives import requires
+from permissions.policy import Policy
+from resolvers.vocabulary import batched, shown_from
+from tests.benchmarks.comparison import rows
+
+DecimalText = NewType("DecimalText", str)
+DateText = NewType("DateText", str)
+
+Segment = strawberry.enum(rows.Segment)
+ContactRole = strawberry.enum(rows.ContactRole)
+InvoiceStatus = strawberry.enum(rows.InvoiceStatus)
+TicketStatus = strawberry.enum(rows.TicketStatus)
+Priority = strawberry.enum(rows.Priority)
+DocumentKind = strawberry.enum(rows.DocumentKind)
+
+
+@strawberry.type
+class Contact:
+    id: strawberry.ID
+    first_name: str
+    last_name: str
+    email: str
+    phone: str
+    role: ContactRole
+
+    is_type_of = shown_from(rows.ContactRow)
+
+
+@strawberry.type
+class Invoice:
+    id: strawberry.ID
+    number: str
+    status: InvoiceStatus
+    issue_date: DateText
+    due_date: DateText
+    currency: str
+    net_total: DecimalText
+    gross_total: DecimalText
+    line_count: int
+    paid: bool
+
+    is_type_of = shown_from(rows.InvoiceRow)
+
+
+@strawberry.type
+class Ticket:
+    id: strawberry.ID
+    number: str
+    subject: str
+    status: TicketStatus
+    priority: Priority
+    opened_at: DateText
+
+    is_type_of = shown_from(rows.TicketRow)
+
+
+@strawberry.type
+class Document:
+    id: strawberry.ID
+    title: str
+    kind: DocumentKind
+    size_bytes: int
+    created_at: DateText
+
+    is_type_of = shown_from(rows.DocumentRow)
+
+
+Info = strawberry.Info[Any, None]
+
+
+@strawberry.type
+class Account:
+    id: strawberry.ID
+    number: str
+    name: str
+    segment: Segment
+    city: str
+    country: str
+    credit_limit: DecimalText
+    created_at: DateText
+
+    @batched
+    def contacts(root: strawberry.Parent[Any], info: Info) -> list[Contact]:  # noqa: N805
+        return info.context.contacts.load(root.id)
+
+    @batched
+    def invoices(root: strawberry.Parent[Any], info: Info) -> list[Invoice]:  # noqa: N805
+        return info.context.invoices.load(root.id)
+
+    @batched
+    def tickets(root: strawberry.Parent[Any], info: Info) -> list[Ticket]:  # noqa: N805
+        return info.context.tickets.load(root.id)
+
+    @batched
+    def documents(root: strawberry.Parent[Any], info: Info) -> list[Document]:  # noqa: N805
+        return info.context.documents.load(root.id)
+
+    is_type_of = shown_from(rows.AccountRow)
+
+
+@strawberry.type(description="The signed-in user; whoever asks, u1 of account 1.")
+class Viewer:
+    id: strawberry.ID
+
+    @batched
+    def account(root: strawberry.Parent[Any], info: Info) -> Account:  # noqa: N805
+        return info.context.accounts.load("1")
+
+
+@strawberry.type
+class Query:
+    @strawberry.field
+    def viewer(self) -> Viewer:
+        return Viewer(id=strawberry.ID("u1"))
+
+    # Rules stand on nullable fields, of which this graph has one. What a rule costs does not grow with their number.
+    @batched(directives=[requires("accounts:read")])
+    def account(self, info: Info, id: strawberry.ID) -> Account | None:  # noqa: A002
+        return info.context.accounts.load(id)
+
+    @batched
+    def accounts(self, info: Info, first: int = 50, offset: int = 0) -> list[Account]:
+        return info.context.upstreams.page(first, offset)
+
+
+class Schema(strawberry.Schema):
+    """With the policy that its directives state."""
+
+    def __init__(self) -> None:
+        texts = {
+            origin: ScalarDefinition(
+                name=name,
+                description=None,
+                specified_by_url=None,
+                serialize=str,
+                parse_value=str,
+                parse_literal=None,
+                origin=origin,
+            )
+            for name, origin in (("Decimal", DecimalText), ("Date", DateText))
+        }
+        super().__init__(query=Query, config=StrawberryConfig(scalar_map=texts))
+        self.policy = Policy(self.graphql)
+
+    @property
+    def graphql(self) -> Any:
+        """The graphql-core schema."""
+        return self._schema

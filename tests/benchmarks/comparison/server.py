@@ -1,0 +1,115 @@
+"""The server: the gateway's endpoint, engine, sign-in and limits around the comparison's graph and upstreams.
+
+``CRM_URL``, ``ERP_URL``, ``HELPDESK_URL`` and ``DOCS_URL`` say where the upstreams are. With ``BENCH_ISSUER`` each request needs
+a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the same customer.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Any, cast
+
+from aiodataloader import DataLoader
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.routing import Route
+
+from gateway.app import spare_the_collector
+from gateway.demo_issuer import AUDIENCE
+from gateway.endpoint import GraphQLEndpoint
+from gateway.execution.engine import Engine
+from gateway.office import Office
+from gateway.settings import Database, Door, Settings
+from gateway.settings import SignIn as SignInSettings
+from gateway.signin import SignIn
+from permissions.policy import Policy
+from permissions.principal import Principal
+from permissions.roles import scopes_of
+from tests.benchmarks.comparison.graph import Schema
+from tests.benchmarks.comparison.rows import Upstreams
+
+UPSTREAMS = {"crm": 4101, "erp": 4102, "helpdesk": 4103, "docs": 4104}
+"""With the ports at which they are unless the environment says otherwise."""
+
+
+def upstream_urls() -> dict[str, str]:
+    """As the environment says."""
+    return {
+        name: os.environ.get(f"{name.upper()}_URL", f"http://127.0.0.1:{port}")
+        for name, port in UPSTREAMS.items()
+    }
+
+
+class Context:
+    """What one request holds: who asks, and a loader for each kind of row that it reads."""
+
+    def __init__(self, principal: Principal, policy: Policy, upstreams: Upstreams) -> None:
+        self.principal, self.policy, self.upstreams = principal, policy, upstreams
+
+    @cached_property
+    def accounts(self) -> DataLoader[str, Any]:
+        return DataLoader(self.upstreams.accounts)
+
+    @cached_property
+    def contacts(self) -> DataLoader[str, Any]:
+        return DataLoader(self.upstreams.contacts)
+
+    @cached_property
+    def invoices(self) -> DataLoader[str, Any]:
+        return DataLoader(self.upstreams.invoices)
+
+    @cached_property
+    def tickets(self) -> DataLoader[str, Any]:
+        return DataLoader(self.upstreams.tickets)
+
+    @cached_property
+    def documents(self) -> DataLoader[str, Any]:
+        return DataLoader(self.upstreams.documents)
+
+    def release(self) -> None:
+        """Loaders and what they gave know each other."""
+        self.__dict__.clear()
+
+
+class Anyone:
+    """In the sign-in's place where no issuer is named."""
+
+    def __init__(self) -> None:
+        self._principal = Principal("u1", None, None, ("owner",), scopes_of(["owner"]), "1", ("1",))
+
+    async def principal(self, headers: Headers) -> Principal:
+        """The same for all."""
+        return self._principal
+
+
+class Comparison:
+    """What the endpoint needs of an Office."""
+
+    def __init__(self) -> None:
+        issuer = os.environ.get("BENCH_ISSUER")
+        audience = os.environ.get("BENCH_AUDIENCE", AUDIENCE)
+        signin = SignInSettings(issuer or "", audience)
+        self.settings = Settings(Door(), Database(), signin, {})
+        self.signin = SignIn(signin) if issuer else Anyone()
+        self.schema = Schema()
+        self.engine = Engine(self.schema)
+        self._upstreams = Upstreams(upstream_urls())
+
+    async def context(self, principal: Principal) -> Context:
+        """For one request of this caller."""
+        return Context(principal, self.schema.policy, self._upstreams)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """As the gateway's: the collector is told when everything is there."""
+        spare_the_collector()
+        yield
+        await self._upstreams.close()
+
+
+def create() -> Starlette:
+    """For uvicorn --factory."""
+    comparison = Comparison()
+    endpoint = GraphQLEndpoint(cast(Office, comparison))
+    return Starlette(routes=[Route("/graphql", endpoint)], lifespan=comparison.lifespan)
