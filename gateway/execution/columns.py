@@ -8,6 +8,7 @@ graphql-core complete the very values that were read here, so that nothing is fe
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator
+from enum import Enum
 from itertools import accumulate, chain
 from typing import Any
 
@@ -19,6 +20,9 @@ from strawberry.types.arguments import convert_arguments
 from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlannable, Objects, Plan, Selection
 
 NOTHING = type(None)
+
+
+_UNCHANGING = (str, int, float, Enum, NOTHING)
 
 
 class Failed:
@@ -203,10 +207,12 @@ class ColumnRun:
         kwargs: dict[str, Any] = {}
         try:
             info = None
-            if resolver.info is not None or resolver.declared.arguments:
+            if resolver.info is not None or (resolver.declared.arguments and field.fixed is None):
                 raw = executor.build_resolve_info(field.definition, field.nodes, field.parent_type, None)
                 info = executor.strawberry.config.info_class(_raw_info=raw, _field=resolver.declared)
-            if resolver.declared.arguments:
+            if field.fixed is not None:
+                kwargs = field.fixed.copy()
+            elif resolver.declared.arguments:
                 kwargs = convert_arguments(
                     self._arguments(field),
                     resolver.declared.arguments,
@@ -214,6 +220,8 @@ class ColumnRun:
                     config=executor.strawberry.config,
                     info=info,
                 )
+                if field.literal and all(isinstance(value, _UNCHANGING) for value in kwargs.values()):
+                    field.fixed = kwargs.copy()
         except Exception as error:  # any failure of the arguments is the field's error, for every row
             return [Failed(error) for _ in block.sources]
         if resolver.info is not None:

@@ -12,6 +12,9 @@ from types import CodeType
 from typing import Any
 
 from graphql import (
+    BooleanValueNode,
+    EnumValueNode,
+    FloatValueNode,
     GraphQLBoolean,
     GraphQLEnumType,
     GraphQLField,
@@ -24,7 +27,10 @@ from graphql import (
     GraphQLOutputType,
     GraphQLSchema,
     GraphQLString,
+    IntValueNode,
+    NullValueNode,
     OperationType,
+    StringValueNode,
     get_named_type,
     is_abstract_type,
     is_leaf_type,
@@ -119,9 +125,11 @@ class FieldPlan:
     __slots__ = (
         "definition",
         "details",
+        "fixed",
         "get",
         "how",
         "key",
+        "literal",
         "name",
         "node",
         "nodes",
@@ -145,6 +153,10 @@ class FieldPlan:
         self.definition: GraphQLField = field  # type: ignore[assignment]
         self.get: Callable[[Any], Any] = attrgetter("__class__")
         self.resolver: Resolver | None = None
+        self.literal = all(isinstance(given.value, _ATOMS) for given in self.nodes[0].arguments or ())
+        """Are its arguments written in the document, and so the same in every request?"""
+        self.fixed: dict[str, Any] | None = None
+        """Then, once a request has converted them: the resolver's arguments, where no request can change them."""
         if field is None or self.name == "__typename":
             self.how, self.node = How.TYPENAME, _node(GraphQLNonNull(GraphQLString), details, depth)
             return
@@ -164,6 +176,9 @@ class FieldPlan:
                 self.how, self.resolver = How.RESOLVER, resolver
         else:
             self.how = How.GENERAL
+
+
+_ATOMS = (BooleanValueNode, EnumValueNode, FloatValueNode, IntValueNode, NullValueNode, StringValueNode)
 
 
 class Resolver:
