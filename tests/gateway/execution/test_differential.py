@@ -3,7 +3,8 @@
 Data must be equal, in the same order, and errors must be equal as a set of path, message and cause. There is one exception:
 once an error has nulled a position, graphql-core drops the errors that come later from below it, so with values that are
 awaited, its own set depends on which came first. There each side must have at least one error of the position, and only such
-that some order of awaiting can give.
+that some order of awaiting can give. A denied field is told once per place, at whichever row came first; where that row
+is nulled, it may be dropped in the same way.
 """
 
 import asyncio
@@ -213,12 +214,25 @@ def _errors(result: ExecutionResult) -> Seen:
 
 
 def _denials(result: ExecutionResult, awaits: int) -> Counter[Any]:
-    """With paths, or where something was awaited by place: which row comes first depends on it."""
-    return Counter(
-        (tuple(part for part in error.path or () if not awaits or isinstance(part, str)), error.message)
+    """With paths, or where something was awaited by place, without those that an order of awaiting may drop."""
+    found = [
+        (tuple(error.path or ()), error.message)
         for error in result.errors or ()
         if isinstance(error.original_error, Forbidden)
-    )
+    ]
+    if not awaits:
+        return Counter(found)
+    by_place = [(tuple(part for part in path if isinstance(part, str)), words) for path, words in found]
+    return Counter((place, words) for place, words in by_place if not _null_above(result.data, place))
+
+
+def _null_above(data: Any, place: tuple[str, ...]) -> bool:
+    """Is any row of the place below a null?"""
+    if isinstance(data, list):
+        return any(_null_above(item, place) for item in data)
+    if data is None or not place:
+        return bool(place)
+    return place[0] in data and _null_above(data[place[0]], place[1:])
 
 
 def _position(data: Any, path: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -269,7 +283,9 @@ async def _differences(case: Case, counts: Counter[str]) -> list[str]:
         elif _errors(found) != _errors(expected):
             differences += await _different_errors(case, core, expected, found)
         if _denials(found, core.awaits) != _denials(expected, core.awaits):
-            differences.append(f"denials\n  {_denials(expected, 0)}\n  {_denials(found, 0)}")
+            differences.append(
+                f"denials\n  {_denials(expected, core.awaits)}\n  {_denials(found, core.awaits)}"
+            )
         if again := {place: n for place, n in ours.reads.items() if n > _keys_of(case.text, place)}:
             differences.append(f"read again: {again}")
         if "mutation Asked" in case.text and _root_calls(ours) != _root_calls(core):
