@@ -21,6 +21,10 @@ from gateway.signin import SignInRefused, challenge
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than the balancers in front keep theirs (60 s is usual), or they send a
+request into a connection that closes."""
+
 
 def create_app(
     settings: Settings,

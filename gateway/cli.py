@@ -15,7 +15,7 @@ import uvicorn
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app import create_app
+from gateway.app import KEEP_ALIVE_SECONDS, create_app
 from gateway.check import Finding, check_issuer, check_ledger, check_sources
 from gateway.matching import described_links, match_all
 from gateway.office import Office
@@ -98,7 +98,13 @@ def serve(
         except (OwnFieldError, PolicyError) as error:
             _stop(f"{config.name}: {error}")
         uvicorn.run(
-            application, host=host, port=port, access_log=False, log_level="info", proxy_headers=False
+            application,
+            host=host,
+            port=port,
+            access_log=False,
+            log_level="info",
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
 
 

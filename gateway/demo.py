@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.app import create_app
+from gateway.app import KEEP_ALIVE_SECONDS, create_app
 from gateway.demo_issuer import AUDIENCE, DemoIssuer, DemoPersona
 from gateway.graphiql import GraphiQLConfig, Persona, SampleQuery
 from gateway.matching import match_all
@@ -205,7 +205,16 @@ async def _serve(
         graphiql=page,
         graphiql_routes_before=[Route("/token", token, methods=["POST"])],
     )
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning", access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            "127.0.0.1",
+            port,
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+    )
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.05)

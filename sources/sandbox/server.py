@@ -44,6 +44,9 @@ __all__ = [
 
 CONTROL = "/_sandbox/"
 
+_IDLE = 75
+"""Seconds that an idle connection stays open, as vendors' front ends keep it: longer than our client reuses one."""
+
 _LAST_WORDS = 1
 """Seconds a vendor's route gets to notice that its client is gone when the server stops; then it is cancelled."""
 
@@ -273,6 +276,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 sandbox.app,
+                timeout_keep_alive=_IDLE,
                 lifespan="off",
                 http="httptools",
                 ws="none",
