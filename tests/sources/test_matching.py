@@ -48,7 +48,7 @@ def muddled() -> World:
     change(26, zendesk_external_id=accounts[26].account_number)
     change(27, **NO_ID)
     change(28, declared_xero_id=None, xero_account_number="C-99999")
-    change(29, xero_account_number=accounts[29].account_number)
+    change(29, declared_xero_id=None, xero_account_number=accounts[29].account_number)
     change(30, declared_xero_id=accounts[29].xero_contact_id)
     change(
         31,
