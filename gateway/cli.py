@@ -91,11 +91,11 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _database(settings.database) as url:
         try:
-            asyncio.run(_reach(url))
+            asyncio.run(_open(settings, url))
             application = create_app(settings, url)
         except SourceError as error:
             _stop(str(error))
-        except (OwnFieldError, PolicyError) as error:
+        except (OwnFieldError, PolicyError, SettingsError) as error:
             _stop(f"{config.name}: {error}")
         uvicorn.run(
             application,
@@ -279,12 +279,10 @@ def organisations_list(config: Config = TOML) -> None:
     _in_office(config, show)
 
 
-async def _reach(database_url: str) -> None:
-    ledger = await Ledger.open(database_url)
-    try:
-        await ledger.ping()
-    finally:
-        await ledger.close()
+async def _open(settings: Settings, database_url: str) -> None:
+    """Once before serving: what cannot work is said in one line, not by a server that fails to start."""
+    async with Office(settings, database_url):
+        pass
 
 
 async def _check(config: Path) -> list[Finding]:
@@ -339,7 +337,7 @@ def _in_office(config: Path, work: object) -> None:
     with _database(settings.database) as url:
         try:
             asyncio.run(inside(url))
-        except (SourceError, OwnFieldError, PolicyError) as error:
+        except (SourceError, OwnFieldError, PolicyError, SettingsError) as error:
             _stop(str(error))
 
 

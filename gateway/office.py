@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.execution.engine import Engine
 from gateway.files import SignedLinks
-from gateway.settings import FIELD_KINDS, Settings
+from gateway.settings import FIELD_KINDS, Settings, SettingsError
 from gateway.signin import SignIn
 from permissions.principal import Principal
 from resolvers.context import Context
@@ -17,6 +17,7 @@ from resolvers.schema import build_schema
 from sources.layers.matching import Matcher
 from sources.layers.scope import Backoffice, Reach, ScopedSources, Violations
 from sources.ledger.book import Ledger
+from sources.ports.errors import SourceError
 from sources.registry import Kind
 from sources.transport.deadline import remaining
 from sources.transport.wiring import Wiring
@@ -48,7 +49,10 @@ class Office:
             self.ledger.watch()
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
-                port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom))
+                try:
+                    port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom))
+                except (ValueError, SourceError) as error:
+                    raise SettingsError(f"sources.{kind.value}: {error}") from error
                 self.ports[kind] = port
                 stack.push_async_callback(port.close)
             crm = self.ports[Kind.CRM]

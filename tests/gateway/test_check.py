@@ -266,3 +266,24 @@ async def test_serving_with_a_wrong_setting_says_it_in_one_line(
     code, said = await gateway(running[1], config, "serve")
 
     assert (code, said.strip()) == (1, "gateway.toml: sources.crm.batch_size: Expected `int` <= 100")
+
+
+async def test_serving_with_an_own_field_that_the_vendor_cannot_have_says_it_in_one_line(
+    running: tuple[Door, str], config: Path
+) -> None:
+    with config.open("a") as file:
+        file.write(
+            '\n[[fields]]\ntype = "Ticket"\nname = "region"\nproperty = "region"\nscalar = "String"\ndescription = "d"\n'
+        )
+
+    code, said = await gateway(running[1], config, "serve")
+
+    assert code == 1
+    assert said.count("\n") == 1
+    assert said.startswith("gateway.toml: sources.helpdesk: zendesk: Ticket.region: property must be")
+
+
+async def test_serving_without_a_database_says_it_in_one_line(config: Path) -> None:
+    code, said = await gateway("postgresql://nobody@127.0.0.1:1/none", config, "serve")
+
+    assert (code, said) == (1, "ledger: the database is unreachable; check database_url\n")
