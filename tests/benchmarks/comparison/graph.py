@@ -14,12 +14,15 @@ from tests.benchmarks.comparison import rows
 DecimalText = NewType("DecimalText", str)
 DateText = NewType("DateText", str)
 
-Segment = strawberry.enum(rows.Segment)
-ContactRole = strawberry.enum(rows.ContactRole)
-InvoiceStatus = strawberry.enum(rows.InvoiceStatus)
-TicketStatus = strawberry.enum(rows.TicketStatus)
-Priority = strawberry.enum(rows.Priority)
-DocumentKind = strawberry.enum(rows.DocumentKind)
+for enum in (
+    rows.Segment,
+    rows.ContactRole,
+    rows.InvoiceStatus,
+    rows.TicketStatus,
+    rows.Priority,
+    rows.DocumentKind,
+):
+    strawberry.enum(enum)
 
 
 @strawberry.type
@@ -29,7 +32,7 @@ class Contact:
     last_name: str
     email: str
     phone: str
-    role: ContactRole
+    role: rows.ContactRole
 
     is_type_of = shown_from(rows.ContactRow)
 
@@ -38,7 +41,7 @@ class Contact:
 class Invoice:
     id: strawberry.ID
     number: str
-    status: InvoiceStatus
+    status: rows.InvoiceStatus
     issue_date: DateText
     due_date: DateText
     currency: str
@@ -55,8 +58,8 @@ class Ticket:
     id: strawberry.ID
     number: str
     subject: str
-    status: TicketStatus
-    priority: Priority
+    status: rows.TicketStatus
+    priority: rows.Priority
     opened_at: DateText
 
     is_type_of = shown_from(rows.TicketRow)
@@ -66,7 +69,7 @@ class Ticket:
 class Document:
     id: strawberry.ID
     title: str
-    kind: DocumentKind
+    kind: rows.DocumentKind
     size_bytes: int
     created_at: DateText
 
@@ -81,7 +84,7 @@ class Account:
     id: strawberry.ID
     number: str
     name: str
-    segment: Segment
+    segment: rows.Segment
     city: str
     country: str
     credit_limit: DecimalText

@@ -108,7 +108,7 @@ class DocumentRow(OwnedRow):
     created_at: str
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=OwnedRow)
 
 
 class Owned(Protocol):
@@ -125,10 +125,10 @@ class Upstreams:
             name: HttpClient(name, url, auth=NoAuth(), parallel=PARALLEL) for name, url in urls.items()
         }
         self._accounts = msgspec.json.Decoder(list[AccountRow])
-        self.contacts = self._owned("crm", "/contacts", ContactRow)
-        self.invoices = self._owned("erp", "/invoices", InvoiceRow)
-        self.tickets = self._owned("helpdesk", "/tickets", TicketRow)
-        self.documents = self._owned("docs", "/documents", DocumentRow)
+        self.contacts = self._owned("crm", "/contacts", msgspec.json.Decoder(list[ContactRow]))
+        self.invoices = self._owned("erp", "/invoices", msgspec.json.Decoder(list[InvoiceRow]))
+        self.tickets = self._owned("helpdesk", "/tickets", msgspec.json.Decoder(list[TicketRow]))
+        self.documents = self._owned("docs", "/documents", msgspec.json.Decoder(list[DocumentRow]))
 
     async def close(self) -> None:
         """Ends kept-alive connections."""
@@ -148,8 +148,8 @@ class Upstreams:
         client = self._clients["crm"]
         return client.decode(await client.call("GET", "/accounts", params=params), self._accounts)
 
-    def _owned(self, source: str, path: str, row: type[OwnedRow]) -> Owned:
-        client, decoder = self._clients[source], msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+    def _owned(self, source: str, path: str, decoder: msgspec.json.Decoder[list[R]]) -> Owned:
+        client = self._clients[source]
 
         async def read(accounts: Sequence[str]) -> list[list[Any]]:
             answer = await client.call("GET", path, params=[("account_ids", ",".join(accounts))])
