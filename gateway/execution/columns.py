@@ -22,6 +22,7 @@ from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlanna
 NOTHING = type(None)
 
 
+_NO_LEAF = {NOTHING, type(Undefined)}
 _UNCHANGING = (str, int, float, Enum, NOTHING)
 
 
@@ -347,7 +348,7 @@ class ColumnRun:
                 shown = list(map(node.coerce, values))
             except Exception:
                 shown = [None]
-            if None not in shown and Undefined not in shown:
+            if not _NO_LEAF & set(map(type, shown)):
                 return shown
         coerce = node.coerce
         done: list[Any] = []

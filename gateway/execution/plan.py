@@ -62,7 +62,7 @@ class Leaf:
     def __init__(self, type_: Any, nonnull: bool) -> None:
         self.nonnull = nonnull
         self.coerce: Callable[[Any], Any] = type_.coerce_output_value
-        self.usual, self.within = _USUAL.get(type_, (frozenset(), None))
+        self.usual, self.within = _USUAL.get(type_, (_converted(self.coerce), None))
         self.enum = _enum_class(type_)
         self.names = {member.name: type_.coerce_output_value(member) for member in self.enum or ()}
 
@@ -348,6 +348,11 @@ def _enum_class(type_: Any) -> type[Enum] | None:
     ):
         return None
     return wrapped
+
+
+def _converted(coerce: Any) -> frozenset[type]:
+    """What a scalar that is only ``str`` or ``int`` gives back as it came."""
+    return frozenset({coerce}) if coerce in (str, int) else frozenset()
 
 
 def _small(values: list[Any]) -> bool:
