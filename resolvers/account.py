@@ -1,7 +1,8 @@
 """Accounts: the customer companies that everything else hangs on."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from enum import Enum
+from typing import Annotated, Any, TypeVar
 
 import strawberry
 
@@ -35,6 +36,8 @@ from sources.ports.erp import InvoiceOrder
 from sources.ports.helpdesk import TicketOrder
 from sources.ports.links import Link
 from sources.ports.links import LinkState as State
+
+F = TypeVar("F", bound=Enum)
 
 AccountOrderField = described(
     AccountOrder,
@@ -102,9 +105,7 @@ class Account(Node):
             ContactOrdering | None, strawberry.argument(description="In which order.")
         ] = None,
     ) -> Connection[Contact] | None:
-        field = order_by.field if order_by else ContactOrder.ADDED
-        direction = order_by.direction if order_by else Direction.ASC
-        order = _order("contacts", field, direction)
+        field, direction, order = _ordered("contacts", order_by, ContactOrder.ADDED, Direction.ASC)
         query = contact_query(window(first, after, last, before, order), filter, field, direction)
         return info.context.page(info.context.sources.contacts_of, query, order, root.ref)  # type: ignore[return-value]
 
@@ -123,9 +124,7 @@ class Account(Node):
             InvoiceOrdering | None, strawberry.argument(description="In which order.")
         ] = None,
     ) -> Connection[Invoice] | None:
-        field = order_by.field if order_by else InvoiceOrder.ISSUE_DATE
-        direction = order_by.direction if order_by else Direction.DESC
-        order = _order("invoices", field, direction)
+        field, direction, order = _ordered("invoices", order_by, InvoiceOrder.ISSUE_DATE, Direction.DESC)
         query = invoice_query(
             window(first, after, last, before, order), filter, field, direction, info.context.today
         )
@@ -152,9 +151,7 @@ class Account(Node):
         filter: Annotated[TicketFilter | None, strawberry.argument(description="Which ones.")] = None,
         order_by: Annotated[TicketOrdering | None, strawberry.argument(description="In which order.")] = None,
     ) -> Connection[Ticket] | None:
-        field = order_by.field if order_by else TicketOrder.CREATED_AT
-        direction = order_by.direction if order_by else Direction.DESC
-        order = _order("tickets", field, direction)
+        field, direction, order = _ordered("tickets", order_by, TicketOrder.CREATED_AT, Direction.DESC)
         query = ticket_query(window(first, after, last, before, order), filter, field, direction)
         if filter and accepts_nothing(filter.status, filter.priority):
             return info.context.nothing(order)  # type: ignore[return-value]
@@ -185,9 +182,7 @@ class Account(Node):
             DocumentOrdering | None, strawberry.argument(description="In which order.")
         ] = None,
     ) -> Connection[Document] | None:
-        field = order_by.field if order_by else DocumentOrder.UPDATED_AT
-        direction = order_by.direction if order_by else Direction.DESC
-        order = _order("documents", field, direction)
+        field, direction, order = _ordered("documents", order_by, DocumentOrder.UPDATED_AT, Direction.DESC)
         query = document_query(window(first, after, last, before, order), filter, field, direction)
         if filter and accepts_nothing(filter.kind):
             return info.context.nothing(order)  # type: ignore[return-value]
@@ -244,13 +239,13 @@ def accounts_page(
     order_by: AccountOrdering | None,
 ) -> Any:
     """The accounts that the caller sees; the same question in one request is asked once."""
-    field = order_by.field if order_by else AccountOrder.CREATED_AT
-    direction = order_by.direction if order_by else Direction.ASC
-    order = _order("accounts", field, direction)
+    field, direction, order = _ordered("accounts", order_by, AccountOrder.CREATED_AT, Direction.ASC)
     query = account_query(window(first, after, last, before, order), filter, field, direction)
     return info.context.listing(info.context.sources.find_accounts, query, order)
 
 
-def _order(name: str, field: Any, direction: Direction) -> str:
-    """What a cursor is good for."""
-    return f"{name}:{field.value}:{direction.value}"
+def _ordered(name: str, asked: Any, field: F, direction: Direction) -> tuple[F, Direction, str]:
+    """What the caller asked for, else this field and direction; and the ordering's name, which its cursors carry."""
+    if asked is not None:
+        field, direction = asked.field, asked.direction
+    return field, direction, f"{name}:{field.value}:{direction.value}"

@@ -252,10 +252,6 @@ class World:
         return _by(self.invoices, "id")
 
     @cached_property
-    def invoices_by_number(self) -> dict[str, Invoice]:
-        return _by(self.invoices, "number")
-
-    @cached_property
     def invoices_by_account(self) -> dict[int, list[Invoice]]:
         return self._grouped(self.invoices)
 
@@ -266,10 +262,6 @@ class World:
     @cached_property
     def bills_by_account(self) -> dict[int, list[Invoice]]:
         return self._grouped(self.bills)
-
-    @cached_property
-    def credit_notes_by_id(self) -> dict[str, CreditNote]:
-        return _by(self.credit_notes, "id")
 
     @cached_property
     def credit_notes_by_account(self) -> dict[int, list[CreditNote]]:
@@ -299,10 +291,6 @@ class World:
     @cached_property
     def articles_by_id(self) -> dict[int, Article]:
         return _by(self.articles, "id")
-
-    @cached_property
-    def documents_by_key(self) -> dict[str, Document]:
-        return _by(self.documents, "key")
 
     @cached_property
     def documents_by_account(self) -> dict[int, list[Document]]:
