@@ -3,16 +3,28 @@
 SCOPES = {
     "accounts:read": "Company profile and address.",
     "accounts:all": "Every customer's records, not only those of one's own organisation. For staff.",
+    "accounts:view-as": "Look at the graph as a named member sees it, for a while and without changing it. For staff.",
     "articles:read": "Search the help centre.",
+    "audit:read": "Who read or changed what, and when.",
     "contacts:read": "People at the account.",
     "documents:read": "Documents, their versions and contents.",
     "invoices:drafts": "Invoices that are not issued yet. For staff.",
     "invoices:read": "Invoices, balances and invoice PDFs.",
+    "keys:read": "Service accounts and their API keys, without the keys themselves.",
+    "keys:write": "Make and revoke service accounts and API keys.",
     "links:read": "How an account was matched across systems. For staff.",
+    "members:provision": "Create, change and remove members from a directory (SCIM). For service accounts.",
+    "members:read": "Members, their roles and invitations.",
+    "members:write": "Invite and remove members and change their roles.",
     "tickets:internal": "Internal notes on tickets. For staff.",
     "tickets:read": "Tickets and their public comments.",
 }
 """Every scope and what it opens."""
 
-STAFF_SCOPES = frozenset({"accounts:all", "invoices:drafts", "links:read", "tickets:internal"})
-"""What no customer's role may hold."""
+STAFF_SCOPES = frozenset(
+    {"accounts:all", "accounts:view-as", "invoices:drafts", "links:read", "tickets:internal"}
+)
+"""What no customer's role and no customer's service account may hold."""
+
+SERVICE_SCOPES = frozenset({"members:provision"})
+"""What only a service account may hold: no role has it."""
