@@ -6,32 +6,19 @@ from typing import Any
 
 import msgspec
 import structlog
-from graphql import ExecutionResult, GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import formatted, log_sources, of_source
-from gateway.limits import MAX_BODY_BYTES, prepare
+from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
+from gateway.operations import Operation, Operations
 from gateway.signin import SignInRefused, challenge
-from resolvers.context import Context
-from sources.ports.errors import SourceError
-from sources.transport.deadline import deadline
 
 METHODS = ("GET", "POST")
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
-
-
-class Operation(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of a request."""
-
-    query: str
-    operation_name: str | None = None
-    variables: dict[str, Any] | None = None
-    extensions: dict[str, Any] | None = None
 
 
 class BadRequest(Exception):
@@ -50,6 +37,7 @@ class GraphQLEndpoint:
 
     def __init__(self, office: Office) -> None:
         self._office = office
+        self._operations = Operations(office)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -70,41 +58,13 @@ class GraphQLEndpoint:
                 return _refusal(str(refused), refused.code, refused.status, media_type, challenge(refused))
             except BadRequest as refused:
                 return _refusal(str(refused), refused.code, refused.status, media_type)
-            with deadline(self._office.settings.door.deadline):
-                try:
-                    context = await self._office.context(principal)
-                except SourceError as error:
-                    log_sources([error])
-                    return _answered({"errors": [of_source(error)]}, 503, media_type, request_id)
-                try:
-                    result = await self._run(operation, context, only_query=request.method == "GET")
-                finally:
-                    context.release()
-            return self._answer(result, media_type, request_id)
-
-    async def _run(self, operation: Operation, context: Context, only_query: bool) -> ExecutionResult:
-        schema, variables = self._office.schema.graphql, operation.variables or {}
-        try:
-            prepared = prepare(schema, operation.query)
-        except GraphQLError as error:
-            return ExecutionResult(None, [error])
-        refusals = prepared.refusals(operation.operation_name, variables, only_query)
-        if refusals:
-            return ExecutionResult(None, refusals)
-        return await self._office.engine.execute(
-            operation.query, prepared.document, context, variables, operation.operation_name
-        )
-
-    def _answer(self, result: ExecutionResult, media_type: str, request_id: str) -> Response:
-        body: dict[str, Any] = {}
-        if result.errors:
-            body["errors"] = formatted(result.errors, request_id)
-        # A document that never ran has no data, and by the newer media type no 200 either.
-        ran = result.data is not None or any(error.path for error in result.errors or ())
-        if ran:
-            body["data"] = result.data
-        status = 200 if ran or media_type != GRAPHQL_RESPONSE else 400
-        return _answered(body, status, media_type, request_id)
+            answer = await self._operations.run(
+                operation, principal, request_id, only_query=request.method == "GET"
+            )
+        if not answer.available:
+            return _answered(answer.body, 503, media_type, request_id)
+        status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
+        return _answered(answer.body, status, media_type, request_id)
 
 
 def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
