@@ -10,9 +10,13 @@ from sqlalchemy import Connection, select
 from sources.ledger.database import COMMAND_SECONDS, Database
 from sources.ledger.links import Links
 from sources.ledger.organisations import Organisations
+from sources.ledger.service_accounts import ServiceAccounts
+from sources.ledger.sessions import Sessions
 from sources.ledger.tokens import TokenBook
 from sources.ports.links import LinkStore
 from sources.ports.members import OrganisationStore
+from sources.ports.service_accounts import ServiceAccountStore
+from sources.ports.sessions import SessionStore
 from sources.ports.tokens import TokenStore
 
 
@@ -22,13 +26,17 @@ class Ledger:
 
     links: LinkStore
     organisations: OrganisationStore
+    service_accounts: ServiceAccountStore
     tokens: TokenStore
+    sessions: SessionStore
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.links = Links(database)
         self.organisations = Organisations(database)
+        self.service_accounts = ServiceAccounts(database)
         self.tokens = TokenBook(database)
+        self.sessions = Sessions(database)
 
     @classmethod
     async def open(

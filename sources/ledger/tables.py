@@ -10,13 +10,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
     func,
     literal_column,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData()
 
@@ -95,4 +96,88 @@ tokens = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("consent_needed", Boolean, nullable=False),
     _updated_at(),
+)
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("state_hash", _ID, primary_key=True),
+    Column("browser_hash", _ID, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("code_verifier", Text, nullable=False),
+    Column("return_to", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("max_age", Integer),
+    Column("acr_values", Text),
+    Column("replaces", _ID),
+    Index("sign_ins_by_expiry", "expires_at"),
+)
+
+# Only endings and another organisation are told to the processes: being seen changes nothing that they remember.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    # SHA-256 of what the browser holds: the secret itself is nowhere.
+    Column("secret_hash", _ID, nullable=False, unique=True),
+    Column("issuer", _ID, nullable=False),
+    Column("subject", _ID, nullable=False),
+    Column("sid", _ID),
+    Column("proof", JSONB, nullable=False),
+    # The provider wants it back as a hint when somebody signs out.
+    Column("id_token", Text, nullable=False),
+    Column("organisation", _ID),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("last_seen_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Index("sessions_by_person", "issuer", "subject"),
+    Index("sessions_by_sid", "issuer", "sid"),
+)
+
+session_logouts = Table(
+    "session_logouts",
+    metadata,
+    Column("issuer", _ID, primary_key=True),
+    Column("id", _ID, primary_key=True),
+    Column("subject", _ID),
+    Column("sid", _ID),
+    Column("issued_at", DateTime(timezone=True), nullable=False),
+    Column("remembered_until", DateTime(timezone=True), nullable=False),
+)
+
+service_accounts = Table(
+    "service_accounts",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE")),
+    Column("name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Index("service_accounts_by_organisation", "organisation_id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, ForeignKey("service_accounts.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    # SHA-256 of the secret: the secret itself is nowhere.
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("revoked_at", DateTime(timezone=True)),
+    Index("api_keys_by_account", "account_id"),
+)
+
+# Apart from the keys, whose every change makes all processes forget what they remember.
+api_key_uses = Table(
+    "api_key_uses",
+    metadata,
+    Column("key_id", _ID, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
+    Column("used_at", DateTime(timezone=True), nullable=False),
 )
