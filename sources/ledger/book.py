@@ -13,6 +13,7 @@ from sources.ledger.organisations import Organisations
 from sources.ledger.service_accounts import ServiceAccounts
 from sources.ledger.sessions import Sessions
 from sources.ledger.tokens import TokenBook
+from sources.ports.changes import ChangeFeed
 from sources.ports.links import LinkStore
 from sources.ports.members import OrganisationStore
 from sources.ports.service_accounts import ServiceAccountStore
@@ -56,6 +57,11 @@ class Ledger:
     def watch(self) -> None:
         """Lets this process answer from memory while PostgreSQL tells it of every change. For what serves requests."""
         self._database.watch()
+
+    @property
+    def changes(self) -> ChangeFeed:
+        """What ``watch`` hears."""
+        return self._database.memory.feed
 
     async def ping(self) -> None:
         """Raises SourceError when the database does not answer."""

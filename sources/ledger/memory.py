@@ -12,12 +12,16 @@ from typing import Any, TypeVar
 import asyncpg
 import structlog
 
+from sources.ledger.changes import Changes
+
 K = TypeVar("K")
 
 CHANNEL = "gateway_ledger"
-HEARTBEAT_SECONDS = 10.0
-"""How often a silent connection is asked whether it still hears: a change may go unheard for this long where the network
-swallows packets without a word."""
+HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_PATIENCE_SECONDS = 1.0
+"""How often a silent connection is asked whether it still hears, and how long it may take to say so: a change may go
+unheard for their sum where the network swallows packets without a word. Sockets of people who were removed are to be
+closed within five seconds."""
 RETRY_SECONDS = 1.0
 MOST = 100_000
 """Entries; more are forgotten all at once."""
@@ -34,6 +38,7 @@ class Memory:
         self._kept: dict[Any, Any] = {}
         self._changes = 0
         self._listening = False
+        self.feed = Changes()
         self._task: asyncio.Task[None] | None = None
 
     def recall(self, keys: Iterable[K]) -> Mapping[K, Any]:
@@ -80,15 +85,22 @@ class Memory:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
-            await connection.add_listener(CHANNEL, lambda *_: self.forget())
+            await connection.add_listener(CHANNEL, self._heard)
             # From here on every change is heard; what changed before is read afresh.
             self._listening = True
+            self.feed.hear(True)
             while not lost.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), HEARTBEAT_SECONDS)
                 if not lost.is_set():
-                    await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS / 2)
+                    await connection.execute("SELECT 1", timeout=HEARTBEAT_PATIENCE_SECONDS)
         finally:
             self._listening = False
             self.forget()
+            self.feed.hear(False)
             connection.terminate()
+
+    def _heard(self, connection: Any, process: int, channel: str, book: str) -> None:
+        # In this order: whoever is told reads again at once.
+        self.forget()
+        self.feed.tell(book)
