@@ -17,7 +17,7 @@ from gateway.graphiql import GraphiQLConfig
 from gateway.graphiql import routes as graphiql_routes
 from gateway.office import Office
 from gateway.settings import Settings
-from gateway.signin import SignInRefused, challenge
+from gateway.signin.refused import SignInRefused, challenge
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
 
@@ -56,7 +56,7 @@ def create_app(
 
     async def sdl(request: Request) -> Response:
         try:
-            await office.signin.principal(request.headers)
+            await office.signin.principal(request.headers, route=request.url.path, method=request.method)
         except SignInRefused as refused:
             return _refused(refused)
         return PlainTextResponse(office.schema.as_str() + "\n")
@@ -98,7 +98,9 @@ async def _to_graphiql(request: Request) -> Response:
 
 async def _file(office: Office, request: Request) -> Response:
     try:
-        principal = await office.signin.principal(request.headers)
+        principal = await office.signin.principal(
+            request.headers, route=request.url.path, method=request.method
+        )
     except SignInRefused as refused:
         return _refused(refused)
     what = office.files.read(principal, request.path_params["token"])

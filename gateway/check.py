@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from gateway.settings import FIELD_KINDS, SettingsError, SignIn, load_tables, read_source
-from gateway.signin import IssuerKeys, SignInRefused
+from gateway.signin.issuers import IssuerKeys
+from gateway.signin.refused import SignInRefused
 from sources.ledger.book import Ledger
 from sources.ports.common import CustomField
 from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable

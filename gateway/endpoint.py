@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Operation, Operations
-from gateway.signin import SignInRefused, challenge
+from gateway.signin.refused import SignInRefused, challenge
 
 METHODS = ("GET", "POST")
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -52,7 +52,9 @@ class GraphQLEndpoint:
         media_type = _answer_type(request.headers.get("accept", ""))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                principal = await self._office.signin.principal(request.headers)
+                principal = await self._office.signin.principal(
+                    request.headers, route=request.url.path, method=request.method
+                )
                 operation = await _read(request)
             except SignInRefused as refused:
                 return _refusal(str(refused), refused.code, refused.status, media_type, challenge(refused))

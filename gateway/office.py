@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from gateway.execution.engine import Engine
 from gateway.files import SignedLinks
 from gateway.settings import FIELD_KINDS, Settings, SettingsError
-from gateway.signin import SignIn
+from gateway.signin.door import SignIn
 from permissions.principal import Principal
 from resolvers.context import Context
 from resolvers.schema import build_schema

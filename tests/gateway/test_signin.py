@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-import gateway.signin as signin
 from gateway.demo_issuer import AUDIENCE
+from gateway.signin import issuers, tokens
+from gateway.signin.door import SignIn
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
 from tests.conftest import fresh_database
@@ -249,7 +250,7 @@ async def test_a_remembered_token_expires_all_the_same(door: Door, monkeypatch: 
     assert (await door.ask(None, WHO, token=token)).status == 200
 
     later = time.time() + 161
-    monkeypatch.setattr(signin.time, "time", lambda: later)
+    monkeypatch.setattr(tokens.time, "time", lambda: later)
 
     assert (await door.ask(None, WHO, token=token)).status == 401
 
@@ -370,7 +371,7 @@ async def own(running: tuple[Door, Issuer]) -> AsyncIterator[tuple[Door, Issuer]
     issuer.box.faults.clear()
     issuer.box.log.clear()
     settings = door.office.settings.signin
-    door.office.signin = signin.SignIn(type(settings)(issuer=issuer.url, audience=settings.audience))
+    door.office.signin = SignIn(type(settings)(issuer=issuer.url, audience=settings.audience))
     yield door, issuer
     issuer.box.faults.clear()
 
@@ -383,7 +384,7 @@ async def test_an_issuer_that_is_down_at_start_is_said_and_recovers(
     own: tuple[Door, Issuer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door, issuer = own
-    monkeypatch.setattr(signin, "REFETCH_SECONDS", 0)
+    monkeypatch.setattr(issuers, "REFETCH_SECONDS", 0)
     for kind in ("fail", "garbage", "drop"):
         issuer.box.faults.add(kind)
         answer = await door.ask(None, "{ viewer { id } }", token=issuer.token())
@@ -399,7 +400,7 @@ async def test_an_issuer_that_hangs_at_start_keeps_nobody_waiting_for_long(
     own: tuple[Door, Issuer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door, issuer = own
-    monkeypatch.setattr(signin, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(issuers, "FETCH_SECONDS", 0.2)
     issuer.box.faults.add("hang")
 
     answers = await asyncio.gather(*(status(door, issuer.token()) for _ in range(10)))
@@ -413,8 +414,8 @@ async def test_known_keys_serve_while_the_issuer_is_down(
 ) -> None:
     door, issuer = own
     assert await status(door, issuer.token()) == 200
-    monkeypatch.setattr(signin, "BELIEVED_SECONDS", 0)
-    monkeypatch.setattr(signin, "REFETCH_SECONDS", 0)
+    monkeypatch.setattr(issuers, "BELIEVED_SECONDS", 0)
+    monkeypatch.setattr(issuers, "REFETCH_SECONDS", 0)
     issuer.box.faults.add("fail")
 
     assert [await status(door, issuer.token()) for _ in range(5)] == [200] * 5
@@ -425,7 +426,7 @@ async def test_a_new_key_is_accepted_at_once(
 ) -> None:
     door, issuer = own
     assert await status(door, issuer.token()) == 200
-    monkeypatch.setattr(signin, "REFETCH_SECONDS", 0)
+    monkeypatch.setattr(issuers, "REFETCH_SECONDS", 0)
     issuer.keys.insert(0, issuer.key())
 
     assert await status(door, issuer.token()) == 200
@@ -440,7 +441,7 @@ async def test_a_withdrawn_key_is_not_believed_any_more_not_even_for_a_remembere
     token = issuer.token()
     assert await status(door, token) == 200
     issuer.keys = [issuer.key()]
-    monkeypatch.setattr(signin, "REFETCH_SECONDS", 0)
+    monkeypatch.setattr(issuers, "REFETCH_SECONDS", 0)
 
     # The new key's first token has the keys read again.
     assert await status(door, issuer.token()) == 200
@@ -456,11 +457,11 @@ async def test_keys_are_looked_at_now_and_then_without_anybody_waiting(
     token = issuer.token()
     assert await status(door, token) == 200
     issuer.keys = [issuer.key()]
-    monkeypatch.setattr(signin, "BELIEVED_SECONDS", 0)
-    monkeypatch.setattr(signin, "REFETCH_SECONDS", 0)
+    monkeypatch.setattr(issuers, "BELIEVED_SECONDS", 0)
+    monkeypatch.setattr(issuers, "REFETCH_SECONDS", 0)
 
     assert await status(door, token) == 200
-    refreshing = door.office.signin._keys._refreshing
+    refreshing = door.office.signin._tokens._keys._refreshing
     assert refreshing is not None
     await refreshing
 
@@ -530,7 +531,7 @@ async def test_keys_that_cannot_be_used_do_not_hide_those_that_can(own: tuple[Do
 async def test_a_discovery_document_of_another_issuer_is_not_believed(own: tuple[Door, Issuer]) -> None:
     door, issuer = own
     settings = door.office.settings.signin
-    door.office.signin = signin.SignIn(
+    door.office.signin = SignIn(
         type(settings)(
             issuer="https://login.example",
             audience=AUDIENCE,
@@ -544,7 +545,7 @@ async def test_a_discovery_document_of_another_issuer_is_not_believed(own: tuple
 async def test_roles_and_organisations_are_read_from_the_configured_claims(own: tuple[Door, Issuer]) -> None:
     door, issuer = own
     settings = door.office.settings.signin
-    door.office.signin = signin.SignIn(
+    door.office.signin = SignIn(
         type(settings)(
             issuer=issuer.url,
             audience=AUDIENCE,

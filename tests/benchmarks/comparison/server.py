@@ -22,7 +22,7 @@ from gateway.execution.engine import Engine
 from gateway.office import Office
 from gateway.settings import Database, Door, Settings
 from gateway.settings import SignIn as SignInSettings
-from gateway.signin import SignIn
+from gateway.signin.door import SignIn
 from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import scopes_of
@@ -78,7 +78,9 @@ class Anyone:
     def __init__(self) -> None:
         self._principal = Principal("u1", None, None, ("owner",), scopes_of(["owner"]), "1", ("1",))
 
-    async def principal(self, headers: Headers) -> Principal:
+    async def principal(
+        self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
+    ) -> Principal:
         """The same for all."""
         return self._principal
 

@@ -1,0 +1,75 @@
+"""The one place where a request is let in: picks the way in which its caller signs in, and asks for what they are here."""
+
+from typing import Protocol
+
+from starlette.datastructures import Headers
+
+from gateway.settings import SignIn as SignInSettings
+from gateway.signin.issuers import IssuerKeys
+from gateway.signin.proof import Proof
+from gateway.signin.refused import SignInRefused
+from gateway.signin.standing import Standing
+from gateway.signin.tokens import Tokens
+from permissions.principal import Principal
+from permissions.roles import Roles
+
+
+class Keys(Protocol):
+    """API keys of service accounts."""
+
+    async def proof(self, secret: str) -> Proof | None:
+        """None when it does not look like a key of ours. Raises SignInRefused for one that is not believed."""
+
+
+class Sessions(Protocol):
+    """Browser sessions."""
+
+    async def proof(self, headers: Headers, *, method: str) -> Proof | None:
+        """None when the request carries no session cookie. Raises SignInRefused for one that is not believed, and for a
+        request that another site may have made."""
+
+
+class SignIn:
+    """Signs requests in. ``sessions`` and ``api_keys`` are None where there are none."""
+
+    def __init__(
+        self,
+        settings: SignInSettings,
+        roles: Roles | None = None,
+        *,
+        sessions: Sessions | None = None,
+        api_keys: Keys | None = None,
+    ) -> None:
+        self._tokens = Tokens(settings, IssuerKeys(settings))
+        self._standing = Standing(roles or Roles())
+        self._sessions, self._api_keys = sessions, api_keys
+
+    async def principal(
+        self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
+    ) -> Principal:
+        """The caller. Raises SignInRefused with what is wrong; never says more about a credential than its holder
+        knows."""
+        wanted = headers.getlist("x-organisation")
+        if len(wanted) > 1:
+            raise SignInRefused("several X-Organisation headers; send one", status=400, code="BAD_USER_INPUT")
+        proof = await self._proof(headers, method)
+        return await self._standing.principal(proof, wanted[0].strip() if wanted else None)
+
+    async def _proof(self, headers: Headers, method: str) -> Proof:
+        sent = headers.getlist("authorization")
+        if len(sent) > 1:
+            # A proxy in front may have believed the other one.
+            raise SignInRefused("several Authorization headers; send one")
+        if not sent and self._sessions is not None:
+            proof = await self._sessions.proof(headers, method=method)
+            if proof is not None:
+                return proof
+        scheme, _, token = (sent[0] if sent else "").strip().partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise SignInRefused("a bearer token is needed: Authorization: Bearer <token>")
+        if self._api_keys is not None:
+            proof = await self._api_keys.proof(token)
+            if proof is not None:
+                return proof
+        return await self._tokens.proof(token)
