@@ -32,6 +32,10 @@ class ServiceAccounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def remembered(self, key: str) -> KnownKey | None:
+        place = ("api-key", key)
+        return self._database.memory.recall((place,)).get(place)
+
     async def known(self, keys: Sequence[str]) -> Sequence[KnownKey | None]:
         memory = self._database.memory
         remembered = dict(memory.recall(("api-key", key) for key in keys))

@@ -59,6 +59,9 @@ class ServiceAccountStore(Protocol):
     """The ledger's book of service accounts. ``organisation`` None is the firm: what is another organisation's, or the
     firm's where an organisation is named, reads as not there."""
 
+    def remembered(self, key: str) -> KnownKey | None:
+        """Without asking; None also for a key that is only not remembered."""
+
     async def known(self, keys: Sequence[str]) -> Sequence[KnownKey | None]:
         """By key id, in the order asked; one query, none for what is remembered. Also revoked and expired ones."""
 
