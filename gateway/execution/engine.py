@@ -1,7 +1,8 @@
 """Chooses how an operation runs, and keeps the plans of operations that came before."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from inspect import isawaitable
 from typing import Any
 
 from graphql import (
@@ -11,6 +12,7 @@ from graphql import (
     GraphQLError,
     VariableNode,
     Visitor,
+    create_source_event_stream,
     visit,
 )
 
@@ -69,13 +71,7 @@ class Engine:
     ) -> ExecutionResult:
         """``document`` is ``text`` parsed and valid. A plan is made when a document comes a second time: a flood of
         unique ones costs no more than graphql-core's own first time."""
-        executor: Any = ReplayExecutor.build(
-            self._schema.graphql,
-            document,
-            context_value=context,
-            raw_variable_values=dict(variables or {}),
-            operation_name=operation_name,
-        )
+        executor = self._executor(document, context, variables, operation_name)
         if isinstance(executor, list):
             return ExecutionResult(None, executor)
         kept = self._document(text, document)
@@ -97,6 +93,55 @@ class Engine:
             return await self._replay(run, executor)
         finally:
             run.release()
+
+    async def subscribe(
+        self,
+        document: DocumentNode,
+        context: Context,
+        variables: Mapping[str, Any] | None = None,
+        operation_name: str | None = None,
+    ) -> AsyncGenerator[Any, None] | ExecutionResult:
+        """The events of a subscription, or why there are none. Of what the caller is denied nothing is subscribed."""
+        executor = self._executor(document, context, variables, operation_name)
+        if isinstance(executor, list):
+            return ExecutionResult(None, executor)
+        if denials := executor.root_denials():
+            return ExecutionResult(None, denials)
+        events: Any = create_source_event_stream(executor)
+        return await events if isawaitable(events) else events  # type: ignore[no-any-return]
+
+    async def event(
+        self,
+        document: DocumentNode,
+        context: Context,
+        payload: Any,
+        variables: Mapping[str, Any] | None = None,
+        operation_name: str | None = None,
+    ) -> ExecutionResult:
+        """What one event of a subscription is for this context, which is the event's own. Always by graphql-core: events
+        are few and small."""
+        executor = self._executor(document, context, variables, operation_name, payload)
+        if isinstance(executor, list):
+            return ExecutionResult(None, executor)
+        result = executor.execute_operation()
+        return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
+
+    def _executor(
+        self,
+        document: DocumentNode,
+        context: Context,
+        variables: Mapping[str, Any] | None,
+        operation_name: str | None,
+        root: Any = None,
+    ) -> Any:
+        return ReplayExecutor.build(
+            self._schema.graphql,
+            document,
+            root_value=root,
+            context_value=context,
+            raw_variable_values=dict(variables or {}),
+            operation_name=operation_name,
+        )
 
     async def _replay(self, run: ColumnRun, executor: Any) -> ExecutionResult:
         assert run.root is not None

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from graphql import GraphQLObjectType
-from graphql.execution.collect_fields import FieldDetails
+from graphql import GraphQLError, GraphQLObjectType, located_error
+from graphql.execution.collect_fields import FieldDetails, collect_fields
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -36,6 +36,25 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
         if error := self.denial(parent_type, name, path.as_list()):
             self.handle_field_error(error, parent_type.fields[name].type, field_details_list, path)
         return None
+
+    def root_denials(self) -> list[GraphQLError]:
+        """The errors of the operation's own fields that are denied."""
+        root = self.schema.get_root_type(self.operation.operation)
+        assert root is not None
+        fields, _, _ = collect_fields(
+            self.schema,
+            self.fragments,
+            self.variable_values,
+            root,
+            self.operation,
+            self.hide_suggestions,
+        )
+        errors = []
+        for key, details in fields.items():
+            name = details[0].node.name.value
+            if (root.name, name) in self.denied and (error := self.denial(root, name, [key])):
+                errors.append(located_error(error, [detail.node for detail in details], [key]))
+        return errors
 
     def denial(
         self, parent_type: GraphQLObjectType, name: str, path: Sequence[str | int]
