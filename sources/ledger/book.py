@@ -9,16 +9,19 @@ from sqlalchemy import Connection, select
 
 from sources.ledger.database import COMMAND_SECONDS, Database
 from sources.ledger.links import Links
+from sources.ledger.members import Members
 from sources.ledger.organisations import Organisations
 from sources.ledger.service_accounts import ServiceAccounts
 from sources.ledger.sessions import Sessions
 from sources.ledger.tokens import TokenBook
+from sources.ledger.writes import Writes
 from sources.ports.changes import ChangeFeed
 from sources.ports.links import LinkStore
-from sources.ports.members import OrganisationStore
+from sources.ports.members import MemberStore, OrganisationStore
 from sources.ports.service_accounts import ServiceAccountStore
 from sources.ports.sessions import SessionStore
 from sources.ports.tokens import TokenStore
+from sources.ports.writing import WriteStore
 
 
 class Ledger:
@@ -26,18 +29,22 @@ class Ledger:
     one that refuses us SourceRejected."""
 
     links: LinkStore
+    members: MemberStore
     organisations: OrganisationStore
     service_accounts: ServiceAccountStore
     tokens: TokenStore
     sessions: SessionStore
+    writes: WriteStore
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.links = Links(database)
+        self.members = Members(database)
         self.organisations = Organisations(database)
         self.service_accounts = ServiceAccounts(database)
         self.tokens = TokenBook(database)
         self.sessions = Sessions(database)
+        self.writes = Writes(database)
 
     @classmethod
     async def open(

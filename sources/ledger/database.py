@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
 import asyncpg
 from sqlalchemy import Text, bindparam, func, select
@@ -81,18 +82,35 @@ class Database:
     @asynccontextmanager
     async def writing(self, *locks: str, patient: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that holds the named locks against every other process. ``patient`` waits without end, for the
-        locks and for every statement, on a connection outside the pool."""
+        locks and for every statement, on a connection outside the pool. Inside ``together`` it is a part of the larger
+        one, which its failure leaves as it was before."""
+        whole = _whole.get()
+        if whole is not None and whole.belongs_to(self) and not patient:
+            with failures():
+                async with whole.connection.begin_nested():
+                    await _lock(whole.connection, locks)
+                    yield whole.connection
+            return
         with failures():
             async with (
                 asyncio.timeout(None if patient else self._patience()),
                 (self._patient if patient else self._pool).begin() as connection,
             ):
-                # In one order everywhere, so that two writers never wait for each other.
-                for key in sorted(lock_key(name) for name in set(locks)):
-                    await connection.execute(select(func.pg_advisory_xact_lock(key)))
+                await _lock(connection, locks)
                 yield connection
         # The notification of one's own change may come after one's own next read.
         self.memory.forget()
+
+    @asynccontextmanager
+    async def together(self, *locks: str) -> AsyncIterator[AsyncConnection]:
+        """A transaction that every ``writing`` of the same task joins: all of it is stored, or nothing. Reads inside see
+        what was there before."""
+        async with self.writing(*locks) as connection:
+            joined = _whole.set(_Whole(self, connection, asyncio.current_task()))
+            try:
+                yield connection
+            finally:
+                _whole.reset(joined)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[AsyncConnection]:
@@ -131,6 +149,28 @@ class Database:
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,
         )
+
+
+class _Whole:
+    """The transaction that ``together`` has open."""
+
+    def __init__(
+        self, database: Database, connection: AsyncConnection, task: asyncio.Task[object] | None
+    ) -> None:
+        self._database, self.connection, self._task = database, connection, task
+
+    def belongs_to(self, database: Database) -> bool:
+        """Tasks that are started inside inherit the variable; their writes are their own."""
+        return database is self._database and asyncio.current_task() is self._task
+
+
+_whole: ContextVar[_Whole | None] = ContextVar("whole", default=None)
+
+
+async def _lock(connection: AsyncConnection, names: Iterable[str]) -> None:
+    # In one order everywhere, so that two writers never wait for each other.
+    for key in sorted(lock_key(name) for name in set(names)):
+        await connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 def lock_key(name: str) -> int:

@@ -181,3 +181,69 @@ api_key_uses = Table(
     Column("key_id", _ID, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
     Column("used_at", DateTime(timezone=True), nullable=False),
 )
+
+members = Table(
+    "members",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("issuer", _ID),
+    Column("subject", _ID),
+    Column("name", Text),
+    Column("email", Text),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("external_id", _ID),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("joined_at", DateTime(timezone=True)),
+    Column("ends_at", DateTime(timezone=True)),
+    Column("invited_by", Text),
+    # A subject means nothing without its issuer, and a directory's word holds for its own issuer alone.
+    CheckConstraint(
+        "issuer IS NOT NULL OR (subject IS NULL AND external_id IS NULL)", name="members_issuer_known"
+    ),
+    CheckConstraint("(subject IS NULL) = (joined_at IS NULL)", name="members_joined_by_subject"),
+    Index("members_by_organisation", "organisation_id", "created_at", "id"),
+    Index("members_one_per_person", "issuer", "subject", "organisation_id", unique=True),
+    Index("members_one_per_external_id", "issuer", "external_id", "organisation_id", unique=True),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("email", Text, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("invited_by", Text, nullable=False),
+    Column("invited_by_name", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("member_ends_at", DateTime(timezone=True)),
+    Column("sent_at", DateTime(timezone=True), nullable=False),
+    Column("sendings", Integer, nullable=False),
+    Column("delivered_at", DateTime(timezone=True)),
+    Column("accepted_at", DateTime(timezone=True)),
+    # Whoever is removed leaves no trace of having been invited.
+    Column("accepted_by", _ID, ForeignKey("members.id", ondelete="CASCADE")),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("(accepted_at IS NULL) = (accepted_by IS NULL)", name="invitations_accepted_by_somebody"),
+    CheckConstraint("accepted_at IS NULL OR revoked_at IS NULL", name="invitations_one_end"),
+    Index("invitations_by_organisation", "organisation_id", "created_at", "id"),
+    Index("invitations_by_secret", "secret_hash", unique=True),
+    Index("invitations_by_member", "accepted_by"),
+)
+
+writes = Table(
+    "writes",
+    metadata,
+    Column("caller", _ID, primary_key=True),
+    Column("key", _ID, primary_key=True),
+    Column("id", _ID, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("records", JSONB, nullable=False),
+    Column("written_at", DateTime(timezone=True), nullable=False),
+    Index("writes_by_age", "written_at"),
+)
+"""Changes that took place, by the key under which their caller may ask for them again."""
