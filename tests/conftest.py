@@ -16,6 +16,7 @@ from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
 from sources.sandbox.world import World
 from tests.door import Door, open_door
+from tests.identity.provider import OidcProvider, missing, open_provider
 
 SPECS = Path(os.environ.get("VENDOR_SPECS", Path(__file__).parents[2] / "shared" / "vendors" / "specs"))
 """The vendors' own API descriptions, where this machine has them."""
@@ -98,3 +99,19 @@ async def door(running_door: Door) -> AsyncIterator[Door]:
     running_door.forget_calls()
     yield running_door
     running_door.heal()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def running_provider() -> AsyncIterator[OidcProvider]:
+    """One OpenID Connect provider for all tests; skips where Node is not there."""
+    if why := missing():
+        pytest.skip(why)
+    async with open_provider() as provider:
+        yield provider
+
+
+@pytest_asyncio.fixture
+async def oidc_provider(running_provider: OidcProvider) -> OidcProvider:
+    """The shared provider with its own users and clients; what a test changes of it is taken back before the next."""
+    await running_provider.reset()
+    return running_provider
