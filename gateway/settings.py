@@ -8,8 +8,9 @@ import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -49,6 +50,8 @@ class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graphiql: bool = True
     timezone: str = "UTC"
     """The firm's calendar, by its IANA name: what is overdue changes at its midnight."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks in front of the gateway whose X-Forwarded-For is believed; empty: none is."""
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +78,20 @@ class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The issuer's name of a role to ours, where they differ."""
 
 
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[audit]``: how the record of who read or changed what is kept."""
+
+    key: str | None = None
+    """At least 32 characters, the same in all processes: seals the records, so that who can write to the database cannot
+    make up a chain that verifies. None: only changes by who does not know how the chain is made are found."""
+    retired_keys: tuple[str, ...] = ()
+    """Earlier ones, for verifying what they have sealed."""
+    reads: Literal["required", "best-effort"] = "required"
+    """When the database is away and the queue is full: are reads refused, or answered without a record?"""
+    queue: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+    """Records that wait for the database, at most."""
+
+
 class Source(msgspec.Struct, frozen=True):
     """``[sources.<kind>]``: one connected system."""
 
@@ -91,6 +108,7 @@ class Settings(msgspec.Struct, frozen=True):
     signin: SignIn
     sources: Mapping[Kind, Source]
     own_fields: tuple[CustomField, ...] = ()
+    audit: Audit = Audit()
 
 
 class _OwnField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,7 +148,7 @@ def load_tables(path: Path) -> dict[str, Any]:
 
 def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in these tables. Raises SettingsError with what to mend."""
-    known = {"gateway", "database", "signin", "sources", "fields"}
+    known = {"gateway", "database", "signin", "audit", "sources", "fields"}
     for table in tables.keys() - known:
         raise SettingsError(f"{name}: [{table}] is unknown; there are {', '.join(sorted(known))}")
     database = read_database(tables, name, environment)
@@ -145,6 +163,13 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         raise SettingsError(
             f"{name}: gateway.timezone: {door.timezone!r} is unknown; write it as Europe/London"
         ) from None
+    for network in door.trusted_proxies:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise SettingsError(
+                f"{name}: gateway.trusted_proxies: {network!r}: an address or network, such as 10.0.0.0/8"
+            ) from None
     signin = read_signin(tables, name, environment)
     sources = {
         Kind(kind): read_source(kind, table, name, environment)
@@ -158,6 +183,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         signin=signin,
         sources=sources,
         own_fields=_own_fields(tables.get("fields", []), name, environment),
+        audit=read_audit(tables, name, environment),
     )
 
 
@@ -171,6 +197,14 @@ def read_database(tables: Mapping[str, Any], name: str, environment: Mapping[str
     if database.url is not None and not re.match(r"postgres(ql)?(\+asyncpg)?://", database.url):
         raise SettingsError(f"{name}: {place}: begin with postgresql://")
     return database
+
+
+def read_audit(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Audit:
+    """How the audit trail is sealed and kept. Raises SettingsError with what to mend."""
+    audit: Audit = _table(Audit, tables.get("audit", {}), "audit", name, environment)
+    if audit.key is not None and len(audit.key) < 32:
+        raise SettingsError(f"{name}: audit.key: at least 32 characters")
+    return audit
 
 
 def read_signin(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> SignIn:

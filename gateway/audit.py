@@ -1,0 +1,463 @@
+"""The audit trail: one record per operation, handed over when it ends and written in the background.
+
+A write is recorded before it runs, durably, or it does not run: ``async with trail.writing(...)``. A read's record is
+durable within a second.
+"""
+
+import asyncio
+import getpass
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+from gateway.settings import Audit
+from permissions.principal import Principal
+from sources.layers.touched import Owner, Touched
+from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, AuditStore, Stage
+from sources.ports.common import Ref
+from sources.ports.errors import SourceError, SourceUnavailable
+from sources.transport.deadline import deadline, remaining
+
+FLUSH_SECONDS = 0.4
+"""How long a read's record waits for others."""
+RETRY_SECONDS = 0.5
+WRITE_SECONDS = 8.0
+"""For one batch."""
+BATCH = 1_000
+CLOSE_SECONDS = 10.0
+"""For what is left at the end."""
+
+RECORD_IDS = 20_000
+"""Of one audit record: as many rows as an operation may read."""
+RECORD_BYTES = 1 << 20
+"""Of the ids in one audit record."""
+NAME_LENGTH = 200
+
+REFUSAL_SECONDS = 60.0
+"""Refused sign-ins of one address: the first one is recorded at once, those of the rest of this time as one record."""
+REFUSING_ADDRESSES = 100
+"""At a time; all others are counted together. Bounds what a flood can write to a few records per second."""
+
+log = structlog.get_logger()
+
+
+def operator() -> Principal:
+    """Who runs a command: the operating system's word."""
+    return Principal(
+        subject=getpass.getuser(),
+        name=None,
+        email=None,
+        roles=(),
+        scopes=frozenset({"accounts:all"}),
+        organisation=None,
+        issuer="command",
+        via="none",
+    )
+
+
+def nobody() -> Principal:
+    """Who has not signed in."""
+    return Principal(
+        subject="",
+        name=None,
+        email=None,
+        roles=(),
+        scopes=frozenset(),
+        organisation=None,
+        kind="anonymous",
+        via="none",
+    )
+
+
+class Done(msgspec.Struct, frozen=True):
+    """How an operation ended."""
+
+    outcome: AuditOutcome = AuditOutcome.OK
+    codes: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+
+class Writing:
+    """A write that has been recorded and may now run. What it touched and how it ended are said here."""
+
+    def __init__(self, touched: Touched) -> None:
+        self.touched = touched
+        self.done = Done()
+
+    def wrote(self, type_name: str, *ids: str, organisation: str | None) -> None:
+        """Records of the gateway's own books that were written, and whose they are (None: the firm's)."""
+        for id_ in ids:
+            self.touched.name(type_name, id_, organisation)
+
+    def refused(self, *codes: str) -> None:
+        """Nothing was changed, for these reasons."""
+        self.done = Done(AuditOutcome.REFUSED, codes)
+
+
+class AuditTrail:
+    """Of one process. Opened with ``start``; ``close`` writes what is left."""
+
+    def __init__(self, store: AuditStore, settings: Audit) -> None:
+        self._store, self._settings = store, settings
+        self._queue: deque[_Queued] = deque()
+        self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._lost = 0
+        self._lost_since: datetime | None = None
+        self._refusals = _Refusals()
+        self.written = 0
+        """Records, since the start."""
+        self.lost = 0
+        """Records of reads that were dropped; stays 0 where reads are ``required``."""
+
+    # -- what others call ---------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        kind: AuditKind,
+        principal: Principal,
+        *,
+        name: str | None = None,
+        request: str = "",
+        client: str = "",
+        organisation: str | None = None,
+        coordinates: tuple[str, ...] = (),
+        personal: tuple[str, ...] = (),
+    ) -> AuditRecord:
+        """What is known when an operation begins. ``organisation``: whom it is done for, where that is not the one the
+        caller acts for."""
+        return AuditRecord(
+            operation=uuid4().hex,
+            stage=Stage.WHOLE,
+            at=datetime.now(UTC),
+            request=request,
+            kind=kind,
+            name=_text(name[:NAME_LENGTH]) if name else None,
+            outcome=AuditOutcome.OK,
+            codes=(),
+            principal=_text(principal.identity) if principal.kind != "anonymous" else "",
+            principal_kind=principal.kind,
+            via=principal.via,
+            credential=principal.credential,
+            roles=tuple(map(_text, principal.roles)),
+            staff="accounts:all" in principal.scopes,
+            viewed_by=_text(principal.viewed_by) if principal.viewed_by else None,
+            organisation=organisation or principal.organisation,
+            client=client,
+            coordinates=coordinates,
+            personal=personal,
+        )
+
+    def require_reads(self) -> None:
+        """Raises SourceUnavailable when a read could not be recorded and reads must be."""
+        if len(self._queue) >= self._settings.queue and self._settings.reads == "required":
+            raise SourceUnavailable("audit", "reads cannot be recorded; is the ledger's database away?")
+
+    def read(self, record: AuditRecord, touched: Touched | None = None, done: Done | None = None) -> None:
+        """Hands over an operation that has ended. Costs its caller next to nothing."""
+        asyncio.get_running_loop().call_soon(self._add, record, touched, done or Done())
+
+    @asynccontextmanager
+    async def writing(self, record: AuditRecord, touched: Touched | None = None) -> AsyncIterator[Writing]:
+        """Runs its body only when the record that it begins is durable; records afterwards how it ended. Raises
+        SourceUnavailable when it cannot be recorded: then nothing has happened."""
+        writing = Writing(touched or Touched())
+        begun = msgspec.structs.replace(record, stage=Stage.BEGUN, outcome=AuditOutcome.UNKNOWN)
+        ended = msgspec.structs.replace(record, stage=Stage.DONE)
+        try:
+            await self._durable(begun)
+        except Exception as error:
+            self._add(ended, None, Done(AuditOutcome.FAILED, ("SOURCE_UNAVAILABLE",)))
+            log.error("audit_refused_a_write", kind=record.kind.value, reason=type(error).__name__)
+            raise SourceUnavailable(
+                "audit", "the operation cannot be recorded, so it was not done"
+            ) from error
+        try:
+            yield writing
+        except asyncio.CancelledError:
+            writing.done = Done(AuditOutcome.UNKNOWN, ("CANCELLED",))
+            raise
+        except Exception as error:
+            writing.done = _failed(error)
+            raise
+        finally:
+            self._add(ended, writing.touched, writing.done)
+
+    def refused(self, client: str, code: str) -> None:
+        """A request whose sign-in was refused. Many of one address become one record per minute."""
+        if self._refusals.first(client, code):
+            self._add(self._refusal(client, code), None, Done(AuditOutcome.REFUSED, (code,)))
+        self._news.set()
+
+    def start(self) -> None:
+        """Begins to write. Inside the loop that the trail is used in."""
+        self._task = asyncio.create_task(self._run(), name="audit-trail")
+
+    async def close(self) -> None:
+        """Writes what is left, for up to ten seconds."""
+        await asyncio.sleep(0)  # what was handed over last is still on its way
+        self._closing = True
+        self._news.set()
+        self._urgent.set()
+        if self._task is not None:
+            task, self._task = self._task, None
+            await asyncio.wait([task], timeout=CLOSE_SECONDS)
+            task.cancel()
+            await asyncio.wait([task])
+        if self._queue:
+            log.error("audit_records_lost_at_the_end", records=len(self._queue))
+
+    # -- handing over -------------------------------------------------------------------------------------------
+
+    def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
+        ids = _storable(touched.ids()) if touched else []
+        kept = _bounded(ids)
+        finished = msgspec.structs.replace(
+            record,
+            outcome=done.outcome,
+            codes=done.codes,
+            denied=done.denied,
+            records=tuple(kept),
+            record_count=len(ids),
+        )
+        if record.stage is Stage.WHOLE and self._full() and not self._spares(record):
+            self._lose(record)
+            return
+        # Whoever sees all customers may have read of many: each of them is to know of its share.
+        over_many = touched is not None and record.staff and record.organisation is None
+        self._put(_Queued(finished, touched.by_owner() if touched and over_many else {}))
+
+    def _spares(self, record: AuditRecord) -> bool:
+        """Is it kept although the queue is full? Reads that were let in before it was."""
+        return self._settings.reads == "required" and record.kind is not AuditKind.REFUSAL
+
+    def _full(self) -> bool:
+        return len(self._queue) >= self._settings.queue
+
+    def _put(self, queued: "_Queued") -> None:
+        self._queue.append(queued)
+        self._news.set()
+
+    def _lose(self, record: AuditRecord) -> None:
+        self.lost += 1
+        self._lost += 1
+        self._lost_since = self._lost_since or record.at
+
+    async def _durable(self, record: AuditRecord) -> None:
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(_Queued(record, {}, written))
+        self._urgent.set()
+        async with asyncio.timeout(remaining()):
+            await written
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failing = False
+        while True:
+            await self._pause(RETRY_SECONDS if failing else FLUSH_SECONDS)
+            closing = self._closing
+            self._news.clear()
+            self._urgent.clear()
+            self._gather(closing)
+            failing = not await self._flush(again=failing)
+            if closing and not self._queue:
+                return
+            if failing and not closing:
+                self._news.set()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(self._refusals.until_due()):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._urgent.wait()
+        except TimeoutError:
+            return
+
+    def _gather(self, all_of_it: bool) -> None:
+        """What has been counted becomes records."""
+        for client, code, count in self._refusals.due(all_of_it):
+            record = msgspec.structs.replace(self._refusal(client, code), count=count)
+            self._add(record, None, Done(AuditOutcome.REFUSED, (code,)))
+        if self._lost and not self._full():
+            lost, since = self._lost, self._lost_since
+            self._lost, self._lost_since = 0, None
+            record = self.record(AuditKind.LOSS, nobody())
+            record = msgspec.structs.replace(record, count=lost, at=since or record.at)
+            self._add(record, None, Done(AuditOutcome.FAILED))
+
+    def _refusal(self, client: str, code: str) -> AuditRecord:
+        return self.record(AuditKind.REFUSAL, nobody(), client=client)
+
+    async def _flush(self, again: bool) -> bool:
+        """Writes all that is queued; False when it could not."""
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            batch = [queued for queued in batch if queued.written is None or not queued.written.cancelled()]
+            try:
+                with deadline(WRITE_SECONDS):
+                    await self._store.append(await self._records(batch), again=again)
+            except Exception as error:
+                self._failed(batch, error, first=not again)
+                return False
+            except BaseException:
+                self._queue.extendleft(reversed(batch))
+                raise
+            self.written += len(batch)
+            for queued in batch:
+                if queued.written is not None and not queued.written.done():
+                    queued.written.set_result(None)
+        if again:
+            log.info("audit_writes_again")
+        return True
+
+    def _failed(self, batch: Sequence["_Queued"], error: Exception, first: bool) -> None:
+        """Writes that wait for their record are refused; everything else stays for another time."""
+        if first:
+            log.error(
+                "audit_not_written",
+                reason=type(error).__name__,
+                said=str(error) if isinstance(error, SourceError) else None,
+                records=len(batch),
+            )
+        for queued in batch:
+            if queued.written is not None and not queued.written.done():
+                queued.written.set_exception(SourceUnavailable("audit", "the record could not be written"))
+        self._queue.extendleft(queued for queued in reversed(batch) if queued.written is None)
+
+    async def _records(self, batch: Sequence["_Queued"]) -> list[AuditRecord]:
+        """With a share for each customer that staff over all customers have read of."""
+        refs = list({owner: None for one in batch for owner in one.owners if isinstance(owner, Ref)})
+        holders = dict(zip(refs, await self._store.shares(refs), strict=True)) if refs else {}
+        records: list[AuditRecord] = []
+        for queued in batch:
+            records.append(queued.record)
+            shares: dict[str, list[str]] = {}
+            for owner, ids in queued.owners.items():
+                if organisation := holders.get(owner) if isinstance(owner, Ref) else owner:
+                    shares.setdefault(organisation, []).extend(ids)
+            for organisation, ids in shares.items():
+                records.append(
+                    msgspec.structs.replace(
+                        queued.record,
+                        stage=Stage.SHARE,
+                        organisation=organisation,
+                        records=tuple(_bounded(_storable(ids))),
+                        record_count=len(ids),
+                    )
+                )
+        return records
+
+
+class _Queued:
+    """A record on its way. ``written`` is set for a write that waits for it."""
+
+    __slots__ = ("owners", "record", "written")
+
+    def __init__(
+        self,
+        record: AuditRecord,
+        owners: Mapping[Owner, list[str]],
+        written: "asyncio.Future[None] | None" = None,
+    ) -> None:
+        self.record, self.owners, self.written = record, owners, written
+
+
+class _Refusals:
+    """Counts refused sign-ins by address and code, so that a flood of them leaves few records."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._ends: dict[tuple[str, str], float] = {}
+
+    def first(self, client: str, code: str) -> bool:
+        """Counts one; True where it is to be recorded itself."""
+        key = (client, code)
+        if key not in self._ends:
+            if len(self._ends) < REFUSING_ADDRESSES:
+                self._ends[key] = time.monotonic() + REFUSAL_SECONDS
+                return True
+            key = ("", code)
+            self._ends.setdefault(key, time.monotonic() + REFUSAL_SECONDS)
+        self._counts[key] += 1
+        return False
+
+    def until_due(self) -> float | None:
+        """Seconds; None while there is nothing to wait for."""
+        return max(0.0, min(self._ends.values()) - time.monotonic()) if self._ends else None
+
+    def due(self, all_of_it: bool) -> list[tuple[str, str, int]]:
+        """Address, code and how many more there were."""
+        now = time.monotonic()
+        ended = [key for key, ends in self._ends.items() if all_of_it or ends <= now]
+        for key in ended:
+            del self._ends[key]
+        return [(*key, count) for key in ended if (count := self._counts.pop(key, 0))]
+
+
+def done_of(body: Mapping[str, Any], ran: bool) -> Done:
+    """How an operation ended, by its answer."""
+    errors: Sequence[Mapping[str, Any]] = body.get("errors", ())
+    data: Mapping[str, Any] = body.get("data") or {}
+    if not errors:
+        refusals = {
+            str(refusal.get("code", "BAD_USER_INPUT"))
+            for value in data.values()
+            if isinstance(value, dict)
+            for refusal in value.get("userErrors") or ()
+        }
+        return Done(AuditOutcome.REFUSED, tuple(sorted(refusals))) if refusals else Done()
+    extensions = [error["extensions"] for error in errors]
+    codes = {str(one["code"]) for one in extensions}
+    if ran and any(value is not None for value in data.values()):
+        outcome = AuditOutcome.PARTIAL
+    else:
+        outcome = AuditOutcome.REFUSED if codes <= _REFUSALS else AuditOutcome.FAILED
+    denied = {
+        f"{one['coordinate']} {_rule(one.get('requires', ()))}" for one in extensions if "coordinate" in one
+    }
+    return Done(outcome, tuple(sorted(codes)), tuple(sorted(denied)))
+
+
+_REFUSALS = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "LIMIT_EXCEEDED", "NOT_FOUND", "UNAUTHENTICATED"}
+"""Codes that say that the caller may not, or asked for what cannot be."""
+
+
+def _failed(error: Exception) -> Done:
+    code = str(getattr(error, "code", "INTERNAL"))
+    return Done(AuditOutcome.REFUSED if code in _REFUSALS else AuditOutcome.FAILED, (code,))
+
+
+def _rule(requires: Sequence[Sequence[str]]) -> str:
+    return ", or ".join(" and ".join(needed) for needed in requires)
+
+
+def _text(text: str) -> str:
+    """As PostgreSQL and JSON can hold it."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _storable(ids: list[str]) -> list[str]:
+    together = "".join(ids)
+    return ids if together.isascii() and "\0" not in together else [_text(id_) for id_ in ids]
+
+
+def _bounded(ids: list[str]) -> list[str]:
+    """As many as one record holds."""
+    kept = ids[:RECORD_IDS]
+    while sum(map(len, kept)) > RECORD_BYTES:
+        kept = kept[: len(kept) // 2]
+    return kept
