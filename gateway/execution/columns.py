@@ -112,13 +112,12 @@ class ColumnRun:
         self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
         self._denied: list[tuple[FieldPlan, list[str | int]]] = []
 
-    async def run(self) -> dict[str, Any]:
-        """The answer's data. Meaningless when ``failed`` is set afterwards."""
+    async def run(self) -> Any:
+        """The answer's data, for msgspec to encode. Meaningless when ``failed`` is set afterwards."""
         block = self.root = Block(self._plan.root, [self._executor.root_value], None, None)
         done = await self._serially(block) if self._plan.serial else self._block(block)
         rows = done if isinstance(done, list) else await done
-        data: dict[str, Any] = rows[0]
-        return data
+        return rows[0]
 
     def errors(self) -> list[GraphQLError]:
         """What was settled here, with paths."""
@@ -150,6 +149,9 @@ class ColumnRun:
     # -- objects ------------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> Done:
+        copied = block.selection.shape.of_records(block.sources)
+        if copied is not None:
+            return copied
         columns: list[Any] = []
         pending: list[int] = []
         for place, field in enumerate(block.selection.fields):
@@ -484,11 +486,7 @@ def _attributes(get: Callable[[Any], Any], sources: list[Any]) -> list[Any]:
 
 
 def _rows(block: Block, columns: list[list[Any]]) -> list[Any]:
-    keys = block.selection.keys
-    if not keys:
-        return [{} for _ in block.sources]
-    # All columns are as long as the block, by construction: checking it row by row would cost as much as the row.
-    return [dict(zip(keys, row)) for row in zip(*columns)]  # noqa: B905
+    return block.selection.shape.of_columns(columns) if columns else [{} for _ in block.sources]
 
 
 def _split(done: list[Any], lengths: list[int | None]) -> list[Any]:

@@ -5,12 +5,14 @@ reached and kept with the plan.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from enum import Enum
 from inspect import Parameter, iscoroutinefunction, unwrap
 from operator import attrgetter
 from types import CodeType
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from graphql import (
     BooleanValueNode,
     EnumValueNode,
@@ -39,6 +41,7 @@ from graphql import (
 from graphql.execution.collect_fields import FieldDetails, collect_fields, collect_subfields
 from graphql.execution.executor import Executor
 
+from gateway.execution.shape import Part, Shape
 from permissions.principal import Rule
 
 Denied = Mapping[tuple[str, str], Rule]
@@ -55,9 +58,10 @@ class NotPlannable(Exception):
 
 class Leaf:
     """A scalar or enum. ``usual`` are the Python types that need no conversion; ``names`` has the graph's name of each
-    member of ``enum`` by the member's own name, which hashes faster than the member."""
+    member of ``enum`` by the member's own name, which hashes faster than the member. ``as_it_is`` is the type, as msgspec
+    knows types, of what the encoder writes as the scalar would; None where there is none."""
 
-    __slots__ = ("coerce", "enum", "names", "nonnull", "usual", "within")
+    __slots__ = ("as_it_is", "coerce", "enum", "names", "nonnull", "usual", "within")
 
     def __init__(self, type_: Any, nonnull: bool) -> None:
         self.nonnull = nonnull
@@ -65,6 +69,7 @@ class Leaf:
         self.usual, self.within = _USUAL.get(type_, (_converted(self.coerce), None))
         self.enum = _enum_class(type_)
         self.names = {member.name: type_.coerce_output_value(member) for member in self.enum or ()}
+        self.as_it_is = _AS_IT_IS.get(type_, _as_it_is(self))
 
 
 class ListOf:
@@ -123,6 +128,7 @@ class FieldPlan:
     """One field of one type, with all its document nodes merged."""
 
     __slots__ = (
+        "attribute",
         "definition",
         "details",
         "fixed",
@@ -152,6 +158,8 @@ class FieldPlan:
         self.name = self.nodes[0].name.value
         self.definition: GraphQLField = field  # type: ignore[assignment]
         self.get: Callable[[Any], Any] = attrgetter("__class__")
+        self.attribute: str | None = None
+        """That it gives unchanged."""
         self.resolver: Resolver | None = None
         self.literal = all(isinstance(given.value, _ATOMS) for given in self.nodes[0].arguments or ())
         """Are its arguments written in the document, and so the same in every request?"""
@@ -169,6 +177,7 @@ class FieldPlan:
             declared = None
         if declared is not None and declared.is_basic_field and declared.default_resolver is getattr:
             self.how, self.get = How.ATTRIBUTE, attrgetter(declared.python_name)
+            self.attribute = declared.python_name
         elif declared is not None and (resolver := Resolver.of(declared)):
             if resolver.of_parent_alone:
                 self.how, self.get = How.ATTRIBUTE, resolver.call
@@ -238,12 +247,23 @@ def _turns_exceptions(field: GraphQLField) -> bool:
 class Selection:
     """The fields asked of one type, in the answer's order."""
 
-    __slots__ = ("fields", "index", "keys", "type")
+    __slots__ = ("fields", "index", "keys", "shape", "type")
 
     def __init__(self, type_: GraphQLObjectType, fields: list[FieldPlan]) -> None:
         self.type, self.fields = type_, fields
         self.keys = tuple(field.key for field in fields)
         self.index = {key: place for place, key in enumerate(self.keys)}
+        self.shape = Shape(self.keys, [_part(field, type_) for field in fields])
+
+
+def _part(field: FieldPlan, type_: GraphQLObjectType) -> Part:
+    """How a row has the field. A denied one is null in every row."""
+    if field.how is How.TYPENAME:
+        return Part(constant=type_.name)
+    if field.attribute and isinstance(field.node, Leaf) and field.node.as_it_is is not None:
+        as_it_is = field.node.as_it_is
+        return Part(field.attribute, as_it_is if field.node.nonnull else as_it_is | None)
+    return Part()
 
 
 class Plan:
@@ -355,6 +375,15 @@ def _converted(coerce: Any) -> frozenset[type]:
     return frozenset({coerce}) if coerce in (str, int) else frozenset()
 
 
+def _as_it_is(leaf: Leaf) -> Any:
+    if leaf.enum is not None:
+        # The encoder writes a member's value.
+        return leaf.enum if all(leaf.names[member.name] == member.value for member in leaf.enum) else None
+    if leaf.coerce == date.isoformat:
+        return date
+    return leaf.coerce if leaf.usual == {leaf.coerce} else None
+
+
 def _small(values: list[Any]) -> bool:
     return bool(min(values) >= -(2**31) and max(values) < 2**31)
 
@@ -370,4 +399,11 @@ _USUAL: Mapping[Any, tuple[frozenset[type], Callable[[list[Any]], bool] | None]]
     GraphQLBoolean: (frozenset({bool}), None),
     GraphQLInt: (frozenset({int}), _small),
     GraphQLFloat: (frozenset({float}), _finite),
+}
+
+_AS_IT_IS: Mapping[Any, Any] = {
+    GraphQLString: str,
+    GraphQLID: str,
+    GraphQLBoolean: bool,
+    GraphQLInt: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)],
 }

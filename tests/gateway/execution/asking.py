@@ -1,9 +1,12 @@
 """Asking the engine: twice where the answer shall be a planned one."""
 
 from collections.abc import Mapping
+from datetime import date
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import strawberry
 from graphql import ExecutionResult, GraphQLError, parse
 
@@ -38,7 +41,24 @@ async def ask(
     context: Any = context(),  # noqa: B008  (it holds nothing)
 ) -> ExecutionResult:
     """Once."""
-    return await engine.execute(text, parse(text), context, variables, operation)
+    result = await engine.execute(text, parse(text), context, variables, operation)
+    return (
+        ExecutionResult(shown(result.data), result.errors) if isinstance(result, ExecutionResult) else result
+    )
+
+
+def shown(data: Any) -> Any:
+    """The data as it is encoded: rows are objects by their response keys, in order."""
+    if isinstance(data, msgspec.Struct):
+        names = zip(data.__struct_encode_fields__, data.__struct_fields__, strict=True)
+        return {key: shown(getattr(data, name)) for key, name in names}
+    if isinstance(data, dict):
+        return {key: shown(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [shown(value) for value in data]
+    if isinstance(data, Enum):
+        return data.value
+    return data.isoformat() if type(data) is date else data
 
 
 async def planned(

@@ -5,11 +5,13 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from random import Random
 from types import SimpleNamespace
 from typing import Annotated, Any, NewType, Union
 from zlib import crc32
 
+import msgspec
 import strawberry
 from aiodataloader import DataLoader
 from graphql import GraphQLError
@@ -36,6 +38,14 @@ class Size(str, enum.Enum):  # noqa: UP042  (as schemas have it that are older t
 
     SMALL = "small"
     LARGE = "large"
+
+
+@strawberry.enum
+class Plain(enum.Enum):
+    """An enum whose values are its names."""
+
+    ROUND = "ROUND"
+    FLAT = "FLAT"
 
 
 Even = NewType("Even", int)
@@ -81,16 +91,20 @@ LEAVES: dict[str, tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {
     "ID": (strawberry.ID, ("a1", 7, ""), (1.5, [], True)),
     "Colour": (Colour, (Colour.RED, Colour.BLUE, "r"), ("green", 3, [], Size.SMALL)),
     "Size": (Size, (Size.SMALL, Size.LARGE, "large"), ("huge", Colour.RED, {})),
+    "Plain": (Plain, (Plain.ROUND, Plain.FLAT), ("SQUARE", 3, [], Size.SMALL)),
+    "Date": (date, (date(2026, 1, 31), date(1, 1, 1)), ("2026-01-31", 5, [])),
     "Even": (Even, (2, "four", [6]), ("odd", "nothing")),
 }
 """By name: the annotation, values that fit, values that don't."""
 
 
-class Thing:
+class Thing(msgspec.Struct, eq=False, weakref=True):
     """An object of the data. Reading the same attribute twice gives two objects, so that a second reading shows."""
 
-    def __init__(self, world: "World", kind: str, key: str, uid: str) -> None:
-        self.world, self.kind, self.key, self.uid = world, kind, key, uid
+    world: "World"
+    kind: str
+    key: str
+    uid: str
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self.world.shapes:
@@ -111,6 +125,12 @@ class World:
         self.awaits = 0
         """How often something was awaited."""
         self._loaders: dict[str, DataLoader[Any, Any]] = {}
+        leaves = [name for name, shape in shapes.items() if shape.leaf]
+        self._record = msgspec.defstruct(
+            "Record", [(name, Any, None) for name in leaves], bases=(Thing,), eq=False
+        )
+        self._leaves = leaves if seed % 2 else []
+        """Every other world has records, which hold their leaves."""
 
     def root(self) -> Thing:
         """Where the fields of the root types are read from."""
@@ -146,7 +166,20 @@ class World:
         if shape.item:
             return self.list(shape.item, key, uid)
         kinds = (*shape.objects, "Nobody") if self.faulty(key, "is of a wrong type") else shape.objects
-        return Thing(self, kinds[-1 - self.chance(key + "kind", len(kinds))], key, uid)
+        return self.object(kinds[-1 - self.chance(key + "kind", len(kinds))], key, uid)
+
+    def object(self, kind: str, key: str, uid: str) -> Thing:
+        """A thing; a record has the exception where reading would raise it."""
+        if not self._leaves:
+            return Thing(self, kind, key, uid)
+        record: Thing = self._record(self, kind, key, uid)
+        for name in self._leaves:
+            try:
+                setattr(record, name, self.read(record, name))
+            except Exception as error:
+                setattr(record, name, error)
+            self.reads[f"{uid}/{name}"] -= 1  # nobody asked for it yet
+        return record
 
     def list(self, item: Shape, key: str, uid: str) -> Any:
         """A list in one of its forms."""

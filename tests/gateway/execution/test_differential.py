@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 from gateway.execution.engine import Engine
 from gateway.execution.policy import PolicyExecutor
 from resolvers.errors import Forbidden
+from tests.gateway.execution.asking import shown
 from tests.gateway.execution.family import Member, World, member
 
 SCHEMAS = 24
@@ -271,7 +272,8 @@ async def _differences(case: Case, counts: Counter[str]) -> list[str]:
 
     async def on_engine(world: World) -> ExecutionResult:
         context = case.of.context(world, case.denied)
-        return await engine.execute(case.text, document, context, case.variables, "Asked")
+        result = await engine.execute(case.text, document, context, case.variables, "Asked")
+        return ExecutionResult(shown(result.data), result.errors)
 
     await on_engine(World(case.of.shapes, case.seed, 0))
     differences: list[str] = []
