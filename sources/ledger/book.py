@@ -8,6 +8,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, select
 
 from sources.ledger.database import COMMAND_SECONDS, Database
+from sources.ledger.directory import Directory
 from sources.ledger.links import Links
 from sources.ledger.members import Members
 from sources.ledger.organisations import Organisations
@@ -16,6 +17,7 @@ from sources.ledger.sessions import Sessions
 from sources.ledger.tokens import TokenBook
 from sources.ledger.writes import Writes
 from sources.ports.changes import ChangeFeed
+from sources.ports.directory import DirectoryStore
 from sources.ports.links import LinkStore
 from sources.ports.members import MemberStore, OrganisationStore
 from sources.ports.service_accounts import ServiceAccountStore
@@ -28,6 +30,7 @@ class Ledger:
     """The books by port. A database that is down raises SourceUnavailable or SourceTimeout of the source ``ledger``,
     one that refuses us SourceRejected."""
 
+    directory: DirectoryStore
     links: LinkStore
     members: MemberStore
     organisations: OrganisationStore
@@ -39,7 +42,9 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.links = Links(database)
-        self.members = Members(database)
+        members = Members(database)
+        self.members = members
+        self.directory = Directory(database, members)
         self.organisations = Organisations(database)
         self.service_accounts = ServiceAccounts(database)
         self.tokens = TokenBook(database)

@@ -104,7 +104,7 @@ class Members:
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def members(self, ids: Sequence[str]) -> Sequence[MemberRecord | None]:
-        found = {row.id: _member(row) for row in await self._by_id(members, ids)}
+        found = {row.id: member_of(row) for row in await self._by_id(members, ids)}
         return [found.get(id_) for id_ in ids]
 
     async def invitations(self, ids: Sequence[str]) -> Sequence[InvitationRecord | None]:
@@ -113,7 +113,7 @@ class Members:
 
     async def members_of(self, query: BookQuery) -> Page[MemberRecord]:
         rows, keys, has_next, has_previous = await self._page(members, query)
-        return Page([_member(row) for row in rows], keys, has_next, has_previous)
+        return Page([member_of(row) for row in rows], keys, has_next, has_previous)
 
     async def invitations_of(self, query: BookQuery) -> Page[InvitationRecord]:
         rows, keys, has_next, has_previous = await self._page(invitations, query)
@@ -174,7 +174,7 @@ class Members:
             await _require_organisation(connection, member.organisation)
             if member.subject is not None:
                 await _refuse_member(connection, member.organisation, member.issuer, member.subject)
-            await _insert(connection, member)
+            await insert_member(connection, member)
         return member
 
     async def change_roles(
@@ -185,7 +185,7 @@ class Members:
             _require_reach(former.roles, granting)
             row = await _update(connection, member, roles=list(roles))
             if granting.owner in former.roles and granting.owner not in roles:
-                await _revoke_made_by(connection, former)
+                await revoke_made_by(connection, former)
         return row
 
     async def set_end(
@@ -201,7 +201,7 @@ class Members:
             former = await _found(connection, organisation, member)
             if former.identity != granting.by:
                 _require_reach(former.roles, granting)
-            await _revoke_made_by(connection, former)
+            await revoke_made_by(connection, former)
             await connection.execute(delete(members).where(members.c.id == member))
 
     # -- invitations --------------------------------------------------------------------------------------------
@@ -298,7 +298,8 @@ class Members:
             Refusal.NOT_FOUND, "there is no such invitation; ask for another one", "secret"
         )
         by_secret = select(invitations).where(invitations.c.secret_hash == _hash(secret))
-        async with self._database.reading() as connection:
+        # On the connection of the larger transaction, if there is one: waiting for another would hold up all who wait.
+        async with self._database.writing() as connection:
             found = (await connection.execute(by_secret)).first()
         if found is None or not storable((person.issuer, person.subject)):
             raise unknown
@@ -339,7 +340,7 @@ class Members:
                 ends_at=invited.member_ends_at,
                 invited_by=invited.invited_by,
             )
-            await _insert(connection, member)
+            await insert_member(connection, member)
             await connection.execute(
                 update(invitations)
                 .where(invitations.c.id == invited.id)
@@ -454,7 +455,7 @@ async def _found(connection: AsyncConnection, organisation: str, member: str) ->
     row = (await connection.execute(query)).first() if storable([member]) else None
     if row is None:
         raise WriteRefused(Refusal.NOT_FOUND, "there is no such member", "memberId")
-    return _member(row)
+    return member_of(row)
 
 
 async def _invited(connection: AsyncConnection, organisation: str, invitation: str) -> Row[Any]:
@@ -477,7 +478,7 @@ async def _open_invitation(connection: AsyncConnection, organisation: str, invit
     return found
 
 
-async def _revoke_made_by(connection: AsyncConnection, member: MemberRecord) -> None:
+async def revoke_made_by(connection: AsyncConnection, member: MemberRecord) -> None:
     """Whoever may invite no longer must not come back by an invitation of their own making."""
     await connection.execute(
         update(invitations)
@@ -491,7 +492,7 @@ async def _revoke_made_by(connection: AsyncConnection, member: MemberRecord) -> 
     )
 
 
-async def _insert(connection: AsyncConnection, member: MemberRecord) -> None:
+async def insert_member(connection: AsyncConnection, member: MemberRecord) -> None:
     await connection.execute(
         insert(members).values(
             organisation_id=member.organisation,
@@ -503,7 +504,7 @@ async def _insert(connection: AsyncConnection, member: MemberRecord) -> None:
 
 async def _update(connection: AsyncConnection, member: str, **values: Any) -> MemberRecord:
     changed = update(members).where(members.c.id == member).values(**values).returning(*members.c)
-    return _member((await connection.execute(changed)).one())
+    return member_of((await connection.execute(changed)).one())
 
 
 _SAME = tuple(name for name in MemberRecord.__struct_fields__ if name not in ("organisation", "roles"))
@@ -512,7 +513,7 @@ _SAME_INVITED = tuple(
 )
 
 
-def _member(row: Row[Any]) -> MemberRecord:
+def member_of(row: Row[Any]) -> MemberRecord:
     return MemberRecord(
         organisation=row.organisation_id,
         roles=tuple(row.roles),

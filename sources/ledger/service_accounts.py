@@ -17,9 +17,9 @@ from sources.ports.service_accounts import (
     MOST_KEYS,
     ApiKeyRecord,
     KnownKey,
-    LimitReached,
     ServiceAccountRecord,
 )
+from sources.ports.writing import Refusal, WriteRefused
 
 _keys = select(api_keys, api_key_uses.c.used_at).outerjoin(
     api_key_uses, api_key_uses.c.key_id == api_keys.c.id
@@ -96,27 +96,28 @@ class ServiceAccounts:
             row = (await connection.execute(query)).first()
         return None if row is None else _key(row)
 
-    async def create(self, account: ServiceAccountRecord) -> bool:
+    async def create(self, account: ServiceAccountRecord) -> None:
         async with self._database.writing(_lock(account.organisation)) as connection:
             if account.organisation is not None:
                 there = select(organisations.c.id).where(organisations.c.id == account.organisation)
-                if (await connection.execute(there)).first() is None:
-                    return False
+                if (await connection.execute(there.with_for_update(key_share=True))).first() is None:
+                    raise WriteRefused(Refusal.NOT_FOUND, "there is no such organisation")
             count = select(func.count()).select_from(service_accounts).where(_of(account.organisation))
             if (await connection.execute(count)).scalar_one() >= MOST_ACCOUNTS:
-                raise LimitReached
+                raise WriteRefused(
+                    Refusal.TOO_MANY, f"there are {MOST_ACCOUNTS} service accounts; remove one first"
+                )
             row = msgspec.structs.asdict(account) | {"scopes": list(account.scopes)}
             row["organisation_id"] = row.pop("organisation")
             await connection.execute(insert(service_accounts), [row])
-        return True
 
-    async def create_key(self, organisation: str | None, key: ApiKeyRecord, digest: bytes) -> bool:
+    async def create_key(self, organisation: str | None, key: ApiKeyRecord, digest: bytes) -> None:
         async with self._database.writing(_lock(organisation)) as connection:
             there = select(service_accounts.c.id).where(
                 _of(organisation), service_accounts.c.id == key.account
             )
-            if (await connection.execute(there)).first() is None:
-                return False
+            if not storable([key.account]) or (await connection.execute(there)).first() is None:
+                raise _no_account()
             live = (
                 select(func.count())
                 .select_from(api_keys)
@@ -124,7 +125,11 @@ class ServiceAccounts:
                 .where(api_keys.c.expires_at > key.created_at)
             )
             if (await connection.execute(live)).scalar_one() >= MOST_KEYS:
-                raise LimitReached
+                raise WriteRefused(
+                    Refusal.TOO_MANY,
+                    f"the service account has {MOST_KEYS} keys; revoke one first",
+                    "serviceAccountId",
+                )
             row = {
                 "id": key.id,
                 "account_id": key.account,
@@ -136,27 +141,28 @@ class ServiceAccounts:
                 "expires_at": key.expires_at,
             }
             await connection.execute(insert(api_keys), [row])
-        return True
 
-    async def revoke(self, organisation: str | None, key: str, at: datetime) -> ApiKeyRecord | None:
-        if not storable([key]):
-            return None
+    async def revoke(self, organisation: str | None, key: str, at: datetime) -> None:
         own = select(service_accounts.c.id).where(_of(organisation))
         change = (
             update(api_keys)
             .where(api_keys.c.id == key, api_keys.c.account_id.in_(own))
             .values(revoked_at=func.coalesce(api_keys.c.revoked_at, at))
+            .returning(api_keys.c.id)
         )
         async with self._database.writing() as connection:
-            await connection.execute(change)
-        return await self.key(organisation, key)
+            if not storable([key]) or (await connection.execute(change)).first() is None:
+                raise WriteRefused(Refusal.NOT_FOUND, "there is no such API key", "apiKeyId")
 
-    async def remove(self, organisation: str | None, account: str) -> bool:
-        if not storable([account]):
-            return False
-        gone = erase(service_accounts).where(_of(organisation), service_accounts.c.id == account)
+    async def remove(self, organisation: str | None, account: str) -> None:
+        gone = (
+            erase(service_accounts)
+            .where(_of(organisation), service_accounts.c.id == account)
+            .returning(service_accounts.c.id)
+        )
         async with self._database.writing(_lock(organisation)) as connection:
-            return bool((await connection.execute(gone)).rowcount)
+            if not storable([account]) or (await connection.execute(gone)).first() is None:
+                raise _no_account()
 
     async def used(self, uses: Mapping[str, datetime]) -> None:
         held = select(api_keys.c.id).where(api_keys.c.id.in_(uses))
@@ -173,6 +179,10 @@ class ServiceAccounts:
                 where=row.excluded.used_at > api_key_uses.c.used_at,
             )
             await connection.execute(later, rows)
+
+
+def _no_account() -> WriteRefused:
+    return WriteRefused(Refusal.NOT_FOUND, "there is no such service account", "serviceAccountId")
 
 
 def _lock(organisation: str | None) -> str:

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -247,3 +248,109 @@ writes = Table(
     Index("writes_by_age", "written_at"),
 )
 """Changes that took place, by the key under which their caller may ask for them again."""
+
+directory_users = Table(
+    "directory_users",
+    metadata,
+    Column("member_id", _ID, ForeignKey("members.id", ondelete="CASCADE"), primary_key=True),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("user_name", Text, nullable=False),
+    # The name as names are compared: without case.
+    Column("name_key", _ID, nullable=False),
+    Column("named_roles", ARRAY(Text), nullable=False),
+    # What the member holds by the directory's word alone, and loses by it.
+    Column("given_roles", ARRAY(Text), nullable=False),
+    Column("attributes", JSONB, nullable=False),
+    _updated_at(),
+    Index("directory_users_by_name", "organisation_id", "name_key", unique=True),
+)
+
+directory_groups = Table(
+    "directory_groups",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("name_key", _ID, nullable=False),
+    Column("external_id", _ID),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    _updated_at(),
+    Index("directory_groups_by_name", "organisation_id", "name_key", unique=True),
+)
+
+directory_group_members = Table(
+    "directory_group_members",
+    metadata,
+    Column("group_id", _ID, ForeignKey("directory_groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("member_id", _ID, ForeignKey("directory_users.member_id", ondelete="CASCADE"), primary_key=True),
+    Index("directory_group_members_by_member", "member_id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("operation", _ID, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text),
+    Column("outcome", Text, nullable=False),
+    Column("codes", ARRAY(Text), nullable=False),
+    Column("principal", _ID, nullable=False),
+    Column("principal_kind", Text, nullable=False),
+    Column("via", Text, nullable=False),
+    Column("credential", Text),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("staff", Boolean, nullable=False),
+    Column("viewed_by", _ID),
+    # No foreign key: what was done for an organisation stays recorded when it has gone.
+    Column("organisation_id", _ID),
+    Column("client", Text, nullable=False),
+    Column("coordinates", ARRAY(Text), nullable=False),
+    Column("denied", ARRAY(Text), nullable=False),
+    Column("personal", ARRAY(Text), nullable=False),
+    Column("records", ARRAY(Text), nullable=False),
+    Column("record_count", Integer, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("key_id", Text),
+    Column("hash", LargeBinary, nullable=False),
+    Index("audit_by_time", "at", "sequence"),
+    Index("audit_by_organisation", "organisation_id", "at", "sequence"),
+    Index("audit_by_principal", "principal", "at", "sequence"),
+    Index("audit_by_operation", "operation"),
+    Index("audit_by_coordinate", "coordinates", postgresql_using="gin"),
+    Index("audit_by_record", "records", postgresql_using="gin"),
+)
+"""Only ever added to: triggers refuse everything else, but for what a checkpoint says was deleted by age."""
+
+Index(
+    "audit_by_viewer",
+    audit.c.viewed_by,
+    audit.c.at,
+    audit.c.sequence,
+    postgresql_where=audit.c.viewed_by.is_not(None),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("one", Boolean, CheckConstraint("one", name="audit_head_is_one"), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("key_id", Text),
+    Column("seal", LargeBinary, nullable=False),
+)
+"""One row: where the trail ends. It only moves forwards."""
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("key_id", Text),
+    Column("seal", LargeBinary, nullable=False),
+    _updated_at(),
+)
+"""Up to which record the trail was deleted by age, and its hash, from which the rest goes on."""

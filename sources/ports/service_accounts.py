@@ -51,13 +51,9 @@ class KnownKey(msgspec.Struct, frozen=True):
     """SHA-256 of the secret."""
 
 
-class LimitReached(Exception):
-    """The organisation has MOST_ACCOUNTS accounts, or the account MOST_KEYS keys."""
-
-
 class ServiceAccountStore(Protocol):
     """The ledger's book of service accounts. ``organisation`` None is the firm: what is another organisation's, or the
-    firm's where an organisation is named, reads as not there."""
+    firm's where an organisation is named, reads as not there. Writes raise WriteRefused."""
 
     def remembered(self, key: str) -> KnownKey | None:
         """Without asking; None also for a key that is only not remembered."""
@@ -75,17 +71,17 @@ class ServiceAccountStore(Protocol):
 
     async def key(self, organisation: str | None, key: str) -> ApiKeyRecord | None: ...
 
-    async def create(self, account: ServiceAccountRecord) -> bool:
-        """False when there is no such organisation. Raises LimitReached."""
+    async def create(self, account: ServiceAccountRecord) -> None:
+        """Refused: NOT_FOUND (organisation), TOO_MANY."""
 
-    async def create_key(self, organisation: str | None, key: ApiKeyRecord, digest: bytes) -> bool:
-        """False when its account is not there any more. Raises LimitReached."""
+    async def create_key(self, organisation: str | None, key: ApiKeyRecord, digest: bytes) -> None:
+        """Refused: NOT_FOUND (account), TOO_MANY."""
 
-    async def revoke(self, organisation: str | None, key: str, at: datetime) -> ApiKeyRecord | None:
-        """Holds in every process at once. Revoking again changes nothing; None where there is no such key."""
+    async def revoke(self, organisation: str | None, key: str, at: datetime) -> None:
+        """Holds in every process at once. Revoking again changes nothing. Refused: NOT_FOUND."""
 
-    async def remove(self, organisation: str | None, account: str) -> bool:
-        """The account and all its keys. False where there is no such account."""
+    async def remove(self, organisation: str | None, account: str) -> None:
+        """The account and all its keys. Refused: NOT_FOUND."""
 
     async def used(self, uses: Mapping[str, datetime]) -> None:
         """When each key was last used, which is no change that memory forgets for. Keys that are gone are left out."""
