@@ -62,6 +62,25 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ".gateway/postgres"
 
 
+class SessionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[signin.sessions]``: signing in with a browser, for portals on the same site. Needs an issuer with a client_id."""
+
+    return_to: tuple[str, ...] = ()
+    """Addresses of the portal to which browsers may be sent back: what begins with one of them by whole steps of its path.
+    The first is where one goes who did not say where. The gateway's own origin is always allowed."""
+    portal_origins: tuple[str, ...] = ()
+    """Origins, such as https://portal.example.com, whose pages may use the session; besides the gateway's own."""
+    idle_minutes: Annotated[float, msgspec.Meta(ge=2, le=1440)] = 30.0
+    """A session ends when it is not used for so long."""
+    absolute_hours: Annotated[float, msgspec.Meta(gt=0, le=720)] = 12.0
+    """It ends then, used or not."""
+    most_per_person: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    """Of one person at a time; the oldest ends when there is another."""
+    same_site: Literal["lax", "strict"] = "lax"
+    scopes: tuple[str, ...] = ("profile", "email")
+    """Asked of the issuer besides ``openid``; some give groups only for a scope."""
+
+
 class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[signin]``: whose tokens are believed, and which claims say who someone is."""
 
@@ -76,6 +95,8 @@ class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The caller's roles: a list, or text with spaces between."""
     role_names: dict[str, str] = {}
     """The issuer's name of a role to ours, where they differ."""
+    sessions: SessionSettings | None = None
+    """None: nobody signs in with a browser here."""
 
 
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
