@@ -7,6 +7,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, select
 
+from sources.ledger.audit import AuditBook
+from sources.ledger.audit_seal import Seal
 from sources.ledger.database import COMMAND_SECONDS, Database
 from sources.ledger.directory import Directory
 from sources.ledger.links import Links
@@ -16,6 +18,7 @@ from sources.ledger.service_accounts import ServiceAccounts
 from sources.ledger.sessions import Sessions
 from sources.ledger.tokens import TokenBook
 from sources.ledger.writes import Writes
+from sources.ports.audit import AuditStore
 from sources.ports.changes import ChangeFeed
 from sources.ports.directory import DirectoryStore
 from sources.ports.links import LinkStore
@@ -30,6 +33,7 @@ class Ledger:
     """The books by port. A database that is down raises SourceUnavailable or SourceTimeout of the source ``ledger``,
     one that refuses us SourceRejected."""
 
+    audit: AuditStore
     directory: DirectoryStore
     links: LinkStore
     members: MemberStore
@@ -39,8 +43,9 @@ class Ledger:
     sessions: SessionStore
     writes: WriteStore
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
+        self.audit = AuditBook(database, seal)
         self.links = Links(database)
         members = Members(database)
         self.members = members
@@ -53,12 +58,15 @@ class Ledger:
 
     @classmethod
     async def open(
-        cls, database_url: str, patience: Callable[[], float] = lambda: COMMAND_SECONDS
+        cls,
+        database_url: str,
+        patience: Callable[[], float] = lambda: COMMAND_SECONDS,
+        seal: Seal | None = None,
     ) -> "Ledger":
         """Connects when first asked. ``postgresql://``, ``postgres://`` and ``postgresql+asyncpg://`` are the same;
-        ``?host=/folder`` is a socket. ``patience`` gives the seconds left to whoever asks. Raises ValueError for another
-        kind of address."""
-        return cls(Database(database_url, patience))
+        ``?host=/folder`` is a socket. ``patience`` gives the seconds left to whoever asks, ``seal`` holds the audit trail
+        together. Raises ValueError for another kind of address."""
+        return cls(Database(database_url, patience), seal or Seal())
 
     async def migrate(self) -> None:
         """Brings the tables to this version, all or nothing; costs little when they are. Processes that start together

@@ -80,10 +80,12 @@ class Database:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
-    async def writing(self, *locks: str, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def writing(
+        self, *locks: str, patient: bool = False, forgets: bool = True
+    ) -> AsyncIterator[AsyncConnection]:
         """A transaction that holds the named locks against every other process. ``patient`` waits without end, for the
         locks and for every statement, on a connection outside the pool. Inside ``together`` it is a part of the larger
-        one, which its failure leaves as it was before."""
+        one, which its failure leaves as it was before. ``forgets``: it may change what is answered from memory."""
         whole = _whole.get()
         if whole is not None and whole.belongs_to(self) and not patient:
             with failures():
@@ -98,8 +100,9 @@ class Database:
             ):
                 await _lock(connection, locks)
                 yield connection
-        # The notification of one's own change may come after one's own next read.
-        self.memory.forget()
+        if forgets:
+            # The notification of one's own change may come after one's own next read.
+            self.memory.forget()
 
     @asynccontextmanager
     async def together(self, *locks: str) -> AsyncIterator[AsyncConnection]:
