@@ -17,6 +17,7 @@ from sources.ledger.organisations import Organisations
 from sources.ledger.service_accounts import ServiceAccounts
 from sources.ledger.sessions import Sessions
 from sources.ledger.tokens import TokenBook
+from sources.ledger.viewings import Viewings
 from sources.ledger.writes import Writes
 from sources.ports.audit import AuditStore
 from sources.ports.changes import ChangeFeed
@@ -26,6 +27,7 @@ from sources.ports.members import MemberStore, OrganisationStore
 from sources.ports.service_accounts import ServiceAccountStore
 from sources.ports.sessions import SessionStore
 from sources.ports.tokens import TokenStore
+from sources.ports.viewings import ViewingStore
 from sources.ports.writing import WriteStore
 
 
@@ -41,6 +43,7 @@ class Ledger:
     service_accounts: ServiceAccountStore
     tokens: TokenStore
     sessions: SessionStore
+    viewings: ViewingStore
     writes: WriteStore
 
     def __init__(self, database: Database, seal: Seal) -> None:
@@ -54,6 +57,7 @@ class Ledger:
         self.service_accounts = ServiceAccounts(database)
         self.tokens = TokenBook(database)
         self.sessions = Sessions(database)
+        self.viewings = Viewings(database)
         self.writes = Writes(database)
 
     @classmethod

@@ -354,3 +354,22 @@ audit_checkpoints = Table(
     _updated_at(),
 )
 """Up to which record the trail was deleted by age, and its hash, from which the rest goes on."""
+
+viewings = Table(
+    "viewings",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("staff", _ID, nullable=False),
+    Column("staff_name", Text),
+    Column("credential", _ID),
+    Column("organisation_id", _ID, ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    # No foreign key: who is removed meanwhile is not there any more, which ends the viewing.
+    Column("member_id", _ID),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("viewings_by_staff", "staff", "expires_at"),
+    Index("viewings_by_organisation", "organisation_id"),
+)
