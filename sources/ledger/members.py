@@ -383,7 +383,7 @@ async def _has_owner(connection: AsyncConnection, organisation: str, owner: str)
         select(members.c.id)
         .where(
             members.c.organisation_id == organisation,
-            members.c.roles.any(owner),
+            members.c.roles.contains([owner]),
             members.c.active,
             members.c.subject.is_not(None),
             members.c.ends_at.is_(None),
