@@ -17,6 +17,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from gateway.client import client_address
 from gateway.settings import Audit
 from permissions.principal import Principal
 from sources.layers.touched import Owner, Touched
@@ -84,6 +85,15 @@ class Done(msgspec.Struct, frozen=True):
     denied: tuple[str, ...] = ()
 
 
+class Reading:
+    """A read that is recorded when it ends; ``done`` is how."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = Done()
+
+
 class Writing:
     """A write that has been recorded and may now run. What it touched and how it ended are said here."""
 
@@ -127,19 +137,17 @@ class AuditTrail:
         principal: Principal,
         *,
         name: str | None = None,
-        request: str = "",
-        client: str = "",
         organisation: str | None = None,
         coordinates: tuple[str, ...] = (),
         personal: tuple[str, ...] = (),
     ) -> AuditRecord:
-        """What is known when an operation begins. ``organisation``: whom it is done for, where that is not the one the
-        caller acts for."""
+        """What is known when an operation begins; request and client are those that are being answered.
+        ``organisation``: whom it is done for, where that is not the one the caller acts for."""
         return AuditRecord(
             operation=uuid4().hex,
             stage=Stage.WHOLE,
             at=datetime.now(UTC),
-            request=request,
+            request=str(structlog.contextvars.get_contextvars().get("request_id", "")),
             kind=kind,
             name=_text(name[:NAME_LENGTH]) if name else None,
             outcome=AuditOutcome.OK,
@@ -152,15 +160,27 @@ class AuditTrail:
             staff="accounts:all" in principal.scopes,
             viewed_by=_text(principal.viewed_by) if principal.viewed_by else None,
             organisation=organisation or principal.organisation,
-            client=client,
+            client=client_address.get(),
             coordinates=coordinates,
             personal=personal,
         )
 
-    def require_reads(self) -> None:
-        """Raises SourceUnavailable when a read could not be recorded and reads must be."""
-        if len(self._queue) >= self._settings.queue and self._settings.reads == "required":
+    @asynccontextmanager
+    async def reading(self, record: AuditRecord, touched: Touched) -> AsyncIterator["Reading"]:
+        """Runs its body and records how it ended. Raises SourceUnavailable when reads must be recorded and cannot be."""
+        if self._settings.reads == "required" and self._full():
             raise SourceUnavailable("audit", "reads cannot be recorded; is the ledger's database away?")
+        reading = Reading()
+        try:
+            yield reading
+        except asyncio.CancelledError:
+            reading.done = Done(AuditOutcome.UNKNOWN, ("CANCELLED",))
+            raise
+        except Exception as error:
+            reading.done = _failed(error)
+            raise
+        finally:
+            self.read(record, touched, reading.done)
 
     def read(self, record: AuditRecord, touched: Touched | None = None, done: Done | None = None) -> None:
         """Hands over an operation that has ended. Costs its caller next to nothing."""
@@ -195,7 +215,7 @@ class AuditTrail:
     def refused(self, client: str, code: str) -> None:
         """A request whose sign-in was refused. Many of one address become one record per minute."""
         if self._refusals.first(client, code):
-            self._add(self._refusal(client, code), None, Done(AuditOutcome.REFUSED, (code,)))
+            self._add(self._refusal(client), None, Done(AuditOutcome.REFUSED, (code,)))
         self._news.set()
 
     def start(self) -> None:
@@ -290,7 +310,7 @@ class AuditTrail:
     def _gather(self, all_of_it: bool) -> None:
         """What has been counted becomes records."""
         for client, code, count in self._refusals.due(all_of_it):
-            record = msgspec.structs.replace(self._refusal(client, code), count=count)
+            record = msgspec.structs.replace(self._refusal(client), count=count)
             self._add(record, None, Done(AuditOutcome.REFUSED, (code,)))
         if self._lost and not self._full():
             lost, since = self._lost, self._lost_since
@@ -299,8 +319,8 @@ class AuditTrail:
             record = msgspec.structs.replace(record, count=lost, at=since or record.at)
             self._add(record, None, Done(AuditOutcome.FAILED))
 
-    def _refusal(self, client: str, code: str) -> AuditRecord:
-        return self.record(AuditKind.REFUSAL, nobody(), client=client)
+    def _refusal(self, client: str) -> AuditRecord:
+        return msgspec.structs.replace(self.record(AuditKind.REFUSAL, nobody()), client=client)
 
     async def _flush(self, again: bool) -> bool:
         """Writes all that is queued; False when it could not."""
@@ -408,18 +428,13 @@ class _Refusals:
         return [(*key, count) for key in ended if (count := self._counts.pop(key, 0))]
 
 
-def done_of(body: Mapping[str, Any], ran: bool) -> Done:
+def done_of(body: Mapping[str, Any], ran: bool, touched: Touched | None = None) -> Done:
     """How an operation ended, by its answer."""
     errors: Sequence[Mapping[str, Any]] = body.get("errors", ())
     data: Mapping[str, Any] = body.get("data") or {}
     if not errors:
-        refusals = {
-            str(refusal.get("code", "BAD_USER_INPUT"))
-            for value in data.values()
-            if isinstance(value, dict)
-            for refusal in value.get("userErrors") or ()
-        }
-        return Done(AuditOutcome.REFUSED, tuple(sorted(refusals))) if refusals else Done()
+        refusals = sorted(set(touched.refusals)) if touched else ()
+        return Done(AuditOutcome.REFUSED, tuple(refusals)) if refusals else _OK
     extensions = [error["extensions"] for error in errors]
     codes = {str(one["code"]) for one in extensions}
     if ran and any(value is not None for value in data.values()):
@@ -431,6 +446,10 @@ def done_of(body: Mapping[str, Any], ran: bool) -> Done:
     }
     return Done(outcome, tuple(sorted(codes)), tuple(sorted(denied)))
 
+
+_OK = Done()
+NOT_THERE = Done(AuditOutcome.REFUSED, ("NOT_FOUND",))
+"""What was asked for is not there, or not the caller's."""
 
 _REFUSALS = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "LIMIT_EXCEEDED", "NOT_FOUND", "UNAUTHENTICATED"}
 """Codes that say that the caller may not, or asked for what cannot be."""

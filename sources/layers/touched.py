@@ -1,13 +1,15 @@
-"""What one request has been given: the records that passed the check, for the audit trail."""
+"""What one request has been given and has changed, for the audit trail: records by their names, never what they say."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sources.ports.common import Ref
+from sources.ports.common import Page, Ref
 from sources.ports.crm import AccountRecord, ContactRecord
 from sources.ports.documents import DocumentRecord
 from sources.ports.erp import InvoiceRecord
 from sources.ports.helpdesk import CommentRecord, TicketRecord
+from sources.ports.members import InvitationRecord, MemberRecord
+from sources.ports.service_accounts import ServiceAccountRecord
 
 Owner = Ref | str
 """An account, another system's customer, or an organisation by its id."""
@@ -16,25 +18,25 @@ Owner = Ref | str
 class Touched:
     """Collects by reference while the request runs; what it amounts to is worked out when the answer has left."""
 
-    __slots__ = ("_named", "rows")
+    __slots__ = ("_answers", "_named", "refusals")
 
     def __init__(self) -> None:
-        self.rows: list[Sequence[Any]] = []
-        """Lists of records as they were given; None in them stands for nothing."""
+        self._answers: list[Any] = []
         self._named: list[tuple[str | None, str]] = []
+        self.refusals: list[str] = []
+        """Codes of what the caller was refused in a payload's userErrors."""
+
+    def take(self, answer: Any) -> None:
+        """What a read has given: records, pages of them, or anything else, which counts for nothing."""
+        self._answers.append(answer)
 
     def name(self, type_name: str, id_: str, organisation: str | None) -> None:
-        """A record of the gateway's own books, and whose it is."""
+        """A record of the gateway's own books, and whose it is (None: the firm's)."""
         self._named.append((organisation, f"{type_name}:ledger:{id_}"))
 
     def ids(self) -> list[str]:
         """Type, source and id, each once, in the order in which they were met."""
-        found: dict[str, None] = {}
-        for rows in self.rows:
-            for row in rows:
-                if kind := _TYPES.get(type(row)):
-                    ref = row.ref
-                    found[f"{kind}:{ref.source}:{ref.id}"] = None
+        found = {_IDS[type(row)](row): None for row in self._records()}
         for _, id_ in self._named:
             found[id_] = None
         return list(found)
@@ -44,35 +46,60 @@ class Touched:
         tickets = {row.ref: row.customer for row in self._records() if type(row) is TicketRecord}
         found: dict[Owner, dict[str, None]] = {}
         for row in self._records():
-            ref = row.ref
             for owner in _OWNERS[type(row)](row):
                 # Comments hang on tickets, which were read before.
                 if owner := tickets.get(owner, owner):
-                    found.setdefault(owner, {})[f"{_TYPES[type(row)]}:{ref.source}:{ref.id}"] = None
+                    found.setdefault(owner, {})[_IDS[type(row)](row)] = None
         for organisation, id_ in self._named:
             if organisation is not None:
                 found.setdefault(organisation, {})[id_] = None
         return {owner: list(ids) for owner, ids in found.items()}
 
     def _records(self) -> Iterator[Any]:
-        return (row for rows in self.rows for row in rows if type(row) in _TYPES)
+        for answer in self._answers:
+            kind = type(answer)
+            for row in answer.rows if kind is Page else answer if kind in (list, tuple) else (answer,):
+                if type(row) in _IDS:
+                    yield row
+                elif type(row) is Page:
+                    for inner in row.rows:
+                        if type(inner) in _IDS:
+                            yield inner
 
 
-_TYPES: dict[type, str] = {
-    AccountRecord: "Account",
-    CommentRecord: "Comment",
-    ContactRecord: "Contact",
-    DocumentRecord: "Document",
-    InvoiceRecord: "Invoice",
-    TicketRecord: "Ticket",
+def _of(type_name: str) -> Callable[[Any], str]:
+    def id_(record: Any) -> str:
+        ref = record.ref
+        return f"{type_name}:{ref.source}:{ref.id}"
+
+    return id_
+
+
+def _own(type_name: str) -> Callable[[Any], str]:
+    return lambda record: f"{type_name}:ledger:{record.id}"
+
+
+_IDS: dict[type, Callable[[Any], str]] = {
+    AccountRecord: _of("Account"),
+    CommentRecord: _of("Comment"),
+    ContactRecord: _of("Contact"),
+    DocumentRecord: _of("Document"),
+    InvitationRecord: _own("Invitation"),
+    InvoiceRecord: _of("Invoice"),
+    MemberRecord: _own("Member"),
+    ServiceAccountRecord: _own("ServiceAccount"),
+    TicketRecord: _of("Ticket"),
 }
-"""The graph's types of what belongs to customers."""
+"""What belongs to customers, by the graph's types; the texts are what node ids are made of."""
 
-_OWNERS: dict[type, Callable[[Any], Sequence[Ref | None]]] = {
+_OWNERS: dict[type, Callable[[Any], Sequence[Owner | None]]] = {
     AccountRecord: lambda account: (account.ref,),
     CommentRecord: lambda comment: (comment.ticket,),
     ContactRecord: lambda contact: contact.accounts,
     DocumentRecord: lambda document: (document.customer,),
+    InvitationRecord: lambda invitation: (invitation.organisation,),
     InvoiceRecord: lambda invoice: (invoice.customer,),
+    MemberRecord: lambda member: (member.organisation,),
+    ServiceAccountRecord: lambda account: (account.organisation,),
     TicketRecord: lambda ticket: (ticket.customer,),
 }

@@ -1,0 +1,126 @@
+"""Which fields an operation asks for, by coordinate, as the audit trail names them."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLSchema,
+    NamedTypeNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionNode,
+    SelectionSetNode,
+    VariableNode,
+    get_named_type,
+)
+
+from permissions.policy import Policy
+
+Place = tuple[str, str]
+"""A type's name and a field's."""
+
+KEPT_CHOICES = 16
+"""Of one operation: by what its callers are denied, and by its @skip and @include."""
+
+
+class Asked(NamedTuple):
+    """What one operation asks for that its caller may have."""
+
+    type: OperationType
+    name: str | None
+    coordinates: tuple[str, ...]
+    personal: tuple[str, ...]
+    """Categories of personal data among them."""
+
+
+class Coordinates:
+    """Of one operation of a valid document; each choice is worked out once."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        operation: OperationDefinitionNode,
+        policy: Policy,
+    ) -> None:
+        self._schema, self._operation, self._policy = schema, operation, policy
+        self._fragments = {
+            found.name.value: found
+            for found in document.definitions
+            if isinstance(found, FragmentDefinitionNode)
+        }
+        self._booleans = {
+            variable.variable.name.value: getattr(variable.default_value, "value", None)
+            for variable in operation.variable_definitions or ()
+            if _is_boolean(variable.type)
+        }
+        """Variables that may leave something out, with their defaults."""
+        self._chosen = lru_cache(maxsize=KEPT_CHOICES)(self._walked)
+
+    def asked(self, held: frozenset[str], variables: Mapping[str, Any]) -> Asked:
+        """By a caller who holds these. What is denied, and what stands below it, is not read."""
+        choices = tuple(variables.get(name, default) is not False for name, default in self._booleans.items())
+        return self._chosen(held, choices)
+
+    def _walked(self, held: frozenset[str], choices: tuple[bool, ...]) -> Asked:
+        denied, chosen = self._policy.denied(held), dict(zip(self._booleans, choices, strict=True))
+        places: set[Place] = set()
+        root = self._schema.get_root_type(self._operation.operation)
+        todo: list[tuple[Any, SelectionSetNode]] = [(root, self._operation.selection_set)]
+        spread: set[str] = set()
+        while todo:
+            parent, selections = todo.pop()
+            for selection in selections.selections:
+                if _left_out(selection, chosen):
+                    continue
+                if isinstance(selection, FragmentSpreadNode):
+                    name = selection.name.value
+                    if name not in spread:
+                        spread.add(name)
+                        fragment = self._fragments[name]
+                        type_ = self._schema.type_map[fragment.type_condition.name.value]
+                        todo.append((type_, fragment.selection_set))
+                elif isinstance(selection, FieldNode):
+                    place = (parent.name, selection.name.value)
+                    field = self._schema.get_field(parent, selection.name.value)
+                    if field is None or place in denied or place[1] == "__typename":
+                        continue
+                    places.add(place)
+                    if selection.selection_set and not place[1].startswith("__"):
+                        todo.append((get_named_type(field.type), selection.selection_set))
+                else:
+                    condition: Any = getattr(selection, "type_condition", None)
+                    type_ = self._schema.type_map[condition.name.value] if condition else parent
+                    todo.append((type_, selection.selection_set))  # type: ignore[attr-defined]
+        coordinates = tuple(sorted(f"{type_name}.{field}" for type_name, field in places))
+        declared = self._policy.rules.of_field
+        personal = {declared[place].personal for place in places if place in declared}
+        name = self._operation.name.value if self._operation.name else None
+        return Asked(self._operation.operation, name, coordinates, tuple(sorted(filter(None, personal))))
+
+
+def _is_boolean(type_: Any) -> bool:
+    named = getattr(type_, "type", type_)
+    return isinstance(named, NamedTypeNode) and named.name.value == "Boolean"
+
+
+def _left_out(selection: SelectionNode, chosen: Mapping[str, bool]) -> bool:
+    """By @skip or @include."""
+    for directive in selection.directives or ():
+        leaves_out = {"skip": True, "include": False}.get(directive.name.value)
+        if leaves_out is None:
+            continue
+        for argument in directive.arguments or ():
+            value = argument.value
+            if isinstance(value, VariableNode):
+                given: Any = chosen.get(value.name.value)
+            else:
+                given = getattr(value, "value", None)
+            if given is leaves_out:
+                return True
+    return False
