@@ -100,8 +100,8 @@ class Coordinates:
         coordinates = tuple(sorted(f"{type_name}.{field}" for type_name, field in places))
         declared = self._policy.rules.of_field
         personal = {declared[place].personal for place in places if place in declared}
-        name = self._operation.name.value if self._operation.name else None
-        return Asked(self._operation.operation, name, coordinates, tuple(sorted(filter(None, personal))))
+        called = self._operation.name.value if self._operation.name else None
+        return Asked(self._operation.operation, called, coordinates, tuple(sorted(filter(None, personal))))
 
 
 def _is_boolean(type_: Any) -> bool:

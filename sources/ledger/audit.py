@@ -98,19 +98,18 @@ class AuditBook:
             return [None] * len(owners)
         arrays = {"source": [ref.source for ref in asked], "id": [ref.id for ref in asked]}
         rows = given("source", "id")
-        accounts = select(rows.c.source, rows.c.id, organisation_accounts.c.organisation_id).join(
+        asking = select(rows.c.source, rows.c.id, organisation_accounts.c.organisation_id).select_from(rows)
+        accounts = asking.join(
             organisation_accounts,
             (organisation_accounts.c.account_source == rows.c.source)
             & (organisation_accounts.c.account_id == rows.c.id),
         )
-        customers = (
-            select(rows.c.source, rows.c.id, organisation_accounts.c.organisation_id)
-            .join(links, (links.c.source == rows.c.source) & (links.c.counterpart_id == rows.c.id) & held)
-            .join(
-                organisation_accounts,
-                (organisation_accounts.c.account_source == links.c.account_source)
-                & (organisation_accounts.c.account_id == links.c.account_id),
-            )
+        customers = asking.join(
+            links, (links.c.source == rows.c.source) & (links.c.counterpart_id == rows.c.id) & held
+        ).join(
+            organisation_accounts,
+            (organisation_accounts.c.account_source == links.c.account_source)
+            & (organisation_accounts.c.account_id == links.c.account_id),
         )
         async with self._database.reading() as connection:
             found = [

@@ -52,7 +52,7 @@ class _Chain:
     ) -> None:
         self._seal, self._head, self._kept = seal, head, kept
         self.sequence, self._hash, self._by_key = 0, NO_HASH, False
-        self.records = 0
+        self.records, self.begins = 0, 1
         self.fault: Fault | None = None
         if head is None:
             self._fail(1, "the row that says where the trail ends is missing")
