@@ -69,7 +69,8 @@ class ServiceAccounts:
         if not storable([account]):
             return None
         query = select(service_accounts).where(_of(organisation), service_accounts.c.id == account)
-        async with self._database.reading() as connection:
+        # On the connection of the larger transaction, if there is one: waiting for another would hold up all who wait.
+        async with self._database.writing() as connection:
             row = (await connection.execute(query)).first()
         return None if row is None else _account(row)
 

@@ -1,7 +1,8 @@
 """Service accounts: programs that act for one organisation or for the firm, and the API keys that they sign in with."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Protocol
 
 import msgspec
@@ -10,6 +11,14 @@ MOST_ACCOUNTS = 100
 """Of one organisation."""
 MOST_KEYS = 20
 """Of one account that are neither revoked nor expired."""
+
+
+class KeyLifetime(msgspec.Struct, frozen=True):
+    """How long a key may sign in."""
+
+    usual: timedelta
+    """Where nothing is said."""
+    longest: timedelta
 
 
 class ServiceAccountRecord(msgspec.Struct, frozen=True):
@@ -26,6 +35,14 @@ class ServiceAccountRecord(msgspec.Struct, frozen=True):
     """The identity of whoever made it."""
 
 
+class StateOfKey(Enum):
+    """What a key is still good for. Only ACTIVE ones sign in."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 class ApiKeyRecord(msgspec.Struct, frozen=True):
     """A key without its secret. ``id`` is the part of the key's text that may be shown."""
 
@@ -39,6 +56,13 @@ class ApiKeyRecord(msgspec.Struct, frozen=True):
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     """To the minute."""
+
+    @property
+    def state(self) -> StateOfKey:
+        """At this moment."""
+        if self.revoked_at is not None:
+            return StateOfKey.REVOKED
+        return StateOfKey.EXPIRED if self.expires_at <= datetime.now(UTC) else StateOfKey.ACTIVE
 
 
 class KnownKey(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ class Refusal(Enum):
     NOT_FOUND = "not_found"
     ORGANISATION_NEEDED = "organisation_needed"
     ROLE_NOT_YOURS = "role_not_yours"
+    SCOPE_NOT_YOURS = "scope_not_yours"
     STAFF_NOT_MEMBER = "staff_not_member"
     TOO_MANY = "too_many"
     UNKNOWN_ROLE = "unknown_role"
