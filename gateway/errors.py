@@ -95,7 +95,7 @@ def _extensions(error: GraphQLError) -> dict[str, Any]:
 def _detail(cause: GraphError) -> dict[str, Any]:
     return {
         name: getattr(cause, name)
-        for name in ("coordinate", "requires")
+        for name in ("coordinate", "requires", "missing")
         if getattr(cause, name, None) is not None
     }
 

@@ -1,11 +1,9 @@
 """Who asks: the result of signing in, and all that rules may know of the caller."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Rule = tuple[frozenset[str], ...]
-"""Any of these sets, each needed whole: ``requiresScopes(scopes: [["a", "b"], ["c"]])`` is ``({a, b}, {c})``."""
+from permissions.rules import SIGNED_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +20,8 @@ class Principal:
     """The organisation acted for; None for staff who act for all."""
     organisations: tuple[str, ...] = ()
     """All that the caller may act for."""
+    email_verified: bool = False
+    """Does the issuer say that the address is theirs?"""
     issuer: str = ""
     """Who says so: the issuer's own name, empty where none did."""
     kind: Literal["person", "service", "anonymous"] = "person"
@@ -35,6 +35,8 @@ class Principal:
     """The ledger's id of the membership that is acted under."""
     viewed_by: str | None = None
     """The identity of the member of staff who looks as this caller sees; None: it is the caller."""
+    viewing: str | None = None
+    """The ledger's id of that viewing."""
     acr: str | None = None
     """How strong the sign-in was, in the issuer's words (OpenID Connect Core 2)."""
     amr: tuple[str, ...] = ()
@@ -52,16 +54,13 @@ class Principal:
         """Is this someone of the firm, who may see every customer?"""
         return "accounts:all" in self.scopes and self.organisation is None
 
-    def satisfies(self, rule: Rule) -> bool:
-        """Does the caller hold all scopes of at least one set?"""
-        return any(needed <= self.scopes for needed in rule)
+    @property
+    def held(self) -> frozenset[str]:
+        """What rules are compared with: the scopes, and that the caller is somebody."""
+        return self.scopes if self.kind == "anonymous" else self.scopes | _SIGNED_IN
 
 
-def missing(rule: Rule) -> str:
-    """The rule in words, for an error: ``invoices:read`` or ``a:read and b:read, or c:read``."""
-    return ", or ".join(" and ".join(sorted(needed)) for needed in rule)
+_SIGNED_IN = frozenset({SIGNED_IN})
 
-
-def rule_of(scopes: Iterable[Iterable[str]]) -> Rule:
-    """From the directive's lists of lists."""
-    return tuple(frozenset(needed) for needed in scopes)
+ANONYMOUS = Principal("", None, None, (), frozenset(), None, kind="anonymous", via="none")
+"""Who has shown no credentials at all."""

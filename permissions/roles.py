@@ -104,6 +104,10 @@ class Roles:
         """What the built-in role ``owner`` is called here: an organisation always has a member who holds it."""
         return next(role.name for role in self if role.built_in == "owner")
 
+    def grantable(self, scopes: frozenset[str]) -> frozenset[str]:
+        """The names of customers' roles that a holder of these scopes may give: nobody gives what they do not have."""
+        return frozenset(role.name for role in self if role.held_by == "customers" and role.scopes <= scopes)
+
     def scopes_of(self, names: Iterable[str]) -> frozenset[str]:
         """All scopes of these roles. A name that is no role gives nothing."""
         return frozenset().union(*(self._roles[name].scopes for name in names if name in self._roles))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import strawberry
 
-from permissions.directives import requires
+from permissions.directives import PART, requires, reveals, scoped
 from resolvers.contact import Contact, ContactFilter, ContactOrdering, contact_query
 from resolvers.context import Info
 from resolvers.document import Document, DocumentFilter, DocumentOrdering, document_query
@@ -26,6 +26,7 @@ from resolvers.vocabulary import (
     batched,
     described,
     identified,
+    ordering,
     shown_from,
     window,
 )
@@ -39,14 +40,15 @@ from sources.ports.links import LinkState as State
 
 F = TypeVar("F", bound=Enum)
 
-AccountOrderField = described(
+AccountOrderField = ordering(
     AccountOrder,
+    "AccountOrderField",
+    "Account",
     "What accounts may be ordered by.",
-    CREATED_AT="When the CRM first held the account.",
-    UPDATED_AT="When the CRM last changed the account.",
-    NAME="The name, whatever the case.",
+    CREATED_AT=("When the CRM first held the account.", ["createdAt"]),
+    UPDATED_AT=("When the CRM last changed the account.", ["updatedAt"]),
+    NAME=("The name, whatever the case.", ["name"]),
 )
-AccountOrderField.__strawberry_definition__.name = "AccountOrderField"  # type: ignore[attr-defined]
 LinkState = described(
     State,
     "How sure a link between systems is.",
@@ -58,7 +60,7 @@ LinkState = described(
 )
 
 
-@strawberry.type(description="A postal address.")
+@strawberry.type(description="A postal address.", directives=[PART])
 class Address:
     street: str | None = strawberry.field(description="Street and number.")
     city: str | None = strawberry.field(description="Town.")
@@ -67,7 +69,10 @@ class Address:
     country: str | None = strawberry.field(description="As the CRM holds it: a name or an ISO 3166 code.")
 
 
-@strawberry.type(description="How an account was found in another system.")
+@strawberry.type(
+    description="How an account was found in another system.",
+    directives=[requires("links:read"), scoped(by="account")],
+)
 class AccountLink:
     source: str = strawberry.field(description="The other system.")
     state: LinkState = strawberry.field(description="How sure it is.")  # type: ignore[valid-type]
@@ -79,7 +84,10 @@ class AccountLink:
         return link.counterpart.id if link.counterpart else None
 
 
-@strawberry.type(description="A customer company, from the CRM.", directives=[requires("accounts:read")])
+@strawberry.type(
+    description="A customer company, from the CRM.",
+    directives=[requires("accounts:read"), scoped(by="id")],
+)
 class Account(Node):
     id: strawberry.ID = identified("Account")
     number: str | None = strawberry.field(description="The firm's own customer number.")
@@ -158,7 +166,8 @@ class Account(Node):
         return info.context.page(info.context.sources.tickets_of, query, order, root.ref)  # type: ignore[return-value]
 
     @batched(
-        description="How many tickets are neither solved nor closed.", directives=[requires("tickets:read")]
+        description="How many tickets are neither solved nor closed.",
+        directives=[requires("tickets:read"), reveals("Ticket.status")],
     )
     def open_ticket_count(root: strawberry.Parent[Any], info: Info) -> int | None:
         return info.context.value(info.context.sources.open_ticket_counts_of, root.ref)  # type: ignore[return-value]
@@ -200,16 +209,28 @@ class Account(Node):
 @strawberry.input(description="An ordering of accounts.")
 class AccountOrdering:
     field: AccountOrderField = strawberry.field(description="By what.")  # type: ignore[valid-type]
-    direction: OrderDirection = strawberry.field(default=Direction.ASC, description="Which way.")  # type: ignore[valid-type]
+    direction: OrderDirection = strawberry.field(  # type: ignore[valid-type]
+        default=Direction.ASC, description="Which way.", directives=[reveals()]
+    )
 
 
 @strawberry.input(
     description="Which accounts; all that is given must hold. The CRM filters for staff; a customer's few are filtered here."
 )
 class AccountFilter:
-    text: str | None = strawberry.field(default=None, description="Words in the name, domain or telephone.")
-    country: str | None = strawberry.field(default=None, description="As the CRM holds it, exactly.")
-    updated_since: datetime | None = strawberry.field(default=None, description="Changed then or later.")
+    text: str | None = strawberry.field(
+        default=None,
+        description="Words in the name, domain or telephone.",
+        directives=[reveals("Account.name", "Account.domain", "Account.phone")],
+    )
+    country: str | None = strawberry.field(
+        default=None,
+        description="As the CRM holds it, exactly.",
+        directives=[reveals("Account.address")],
+    )
+    updated_since: datetime | None = strawberry.field(
+        default=None, description="Changed then or later.", directives=[reveals("Account.updatedAt")]
+    )
     own_fields: OwnFields = strawberry.field(default=None, description="Replaced by the firm's own fields.")
 
 

@@ -1,7 +1,7 @@
 """What one request holds: who asks, the sources as they may see them, and the loaders."""
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -9,12 +9,17 @@ import strawberry
 from aiodataloader import DataLoader
 
 from permissions.policy import Policy
-from permissions.principal import Principal, rule_of
+from permissions.principal import Principal
+from permissions.roles import Roles
 from resolvers.errors import Forbidden, NotFound
 from resolvers.vocabulary import ConnectionOf
+from sources.layers.books import ScopedBooks
+from sources.layers.reads import read_of
 from sources.layers.scope import ScopedSources
 from sources.ports.common import Page, Ref
-from sources.ports.members import OrganisationRecord
+from sources.ports.members import InvitationRecord, OrganisationRecord
+from sources.ports.service_accounts import KeyLifetime
+from sources.ports.viewings import ViewingTerms
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -36,6 +41,41 @@ class Link(Protocol):
     def expires_at(self) -> datetime: ...
 
 
+class InvitationPost(Protocol):
+    """How invitations reach people, as the firm has set it."""
+
+    @property
+    def by_mail(self) -> bool:
+        """Does the gateway send mails? Where not, links are for the inviting person to pass on."""
+
+    @property
+    def require_verified_email(self) -> bool:
+        """Must the issuer say that an address is verified before its owner may accept?"""
+
+    def expiry(self) -> datetime:
+        """Of an invitation that is made now."""
+
+    def link(self, secret: str) -> str | None:
+        """Where the person accepts; None where no page of the portal is known."""
+
+    async def send(self, invitation: InvitationRecord, secret: str, organisation: str) -> bool:
+        """Did the mail server take the mail? ``organisation`` by its name. Raises nothing."""
+
+
+class Live(Protocol):
+    """What subscriptions are told by, of one caller alone."""
+
+    def standings(self) -> AsyncGenerator[Principal, None]:
+        """The caller as they are now, and again whenever that has changed."""
+
+    def news(self, *books: str) -> AsyncGenerator[None, None]:
+        """At once, and again whenever one of these books of the ledger has changed or may have."""
+
+
+class UnscopedRead(Exception):
+    """A loader was asked to read without the caller's scope, or for another request: a fault of ours."""
+
+
 class Context:
     """One per request; nothing in it outlives the answer."""
 
@@ -47,6 +87,12 @@ class Context:
         organisations: Sequence[OrganisationRecord],
         files: FileLinks,
         today: date,
+        *,
+        books: ScopedBooks,
+        roles: Roles,
+        invitations: InvitationPost,
+        key_lifetime: KeyLifetime,
+        viewing_terms: ViewingTerms,
     ) -> None:
         self.principal = principal
         self.sources = sources
@@ -54,13 +100,22 @@ class Context:
         self.organisations = {organisation.id: organisation for organisation in organisations}
         """Those that the caller may act for."""
         self.today = today
+        self.books = books
+        self.roles = roles
+        self.invitations = invitations
+        self.key_lifetime = key_lifetime
+        self.viewing_terms = viewing_terms
+        self.live: Live | None = None
+        """Only while a subscription begins."""
         self._files = files
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
+        self._released = False
 
     def release(self) -> None:
         """Lets go of all records, when the answer is complete: loaders and their batches know each other, so without this
         they would wait for the garbage collector."""
         self._loaders.clear()
+        self._released = True
 
     def file_link(self, *what: str) -> Link:
         """A link that only this caller can use."""
@@ -74,15 +129,12 @@ class Context:
         async def batch(refs: list[Ref]) -> list[Any]:
             return [record or NotFound(what) for record in await read(refs)]
 
-        return self._load(what, batch, ref or _NOWHERE)
+        return self._load(what, read, batch, ref or _NOWHERE)
 
     def owner(self, customer: Ref) -> Future[Any]:
         """The account that a customer of another system is; None where no link is known."""
 
-        async def batch(customers: list[Ref]) -> list[Any]:
-            return list(await self.sources.accounts_owning(customers))
-
-        return self._load("owner", batch, customer)
+        return self.value(self.sources.accounts_owning, customer)
 
     def page(
         self,
@@ -92,7 +144,6 @@ class Context:
         parent: Ref,
     ) -> Future[ConnectionOf]:
         """One parent's page of a list, batched with all parents whose page has the same arguments."""
-        self._check(query)
 
         async def batch(parents: list[Ref]) -> list[Any]:
             return [
@@ -100,7 +151,7 @@ class Context:
                 for page in await read(parents, query)
             ]
 
-        return self._load((read.__name__, query), batch, parent)
+        return self._load((read.__name__, query), read, batch, parent)
 
     def nothing(self, order: str) -> ConnectionOf:
         """An empty page, for a filter that nothing can fit; no source is asked."""
@@ -114,18 +165,17 @@ class Context:
         async def batch(parents: list[Ref]) -> list[Any]:
             return list(await read(parents))
 
-        return self._load(read.__name__, batch, parent)
+        return self._load(read.__name__, read, batch, parent)
 
     def listing(
         self, read: Callable[[Any], Awaitable[Page[Any]]], query: Hashable, order: str
     ) -> Future[ConnectionOf]:
         """A page of a list that has no parent; the same question in one request is asked once."""
-        self._check(query)
 
         async def batch(queries: list[Any]) -> list[Any]:
             return [ConnectionOf(await read(query), order) for query in queries]
 
-        return self._load((read.__name__, query), batch, query)
+        return self._load((read.__name__, query), read, batch, query)
 
     def balances(self, account: Ref) -> Future[Any]:
         """What an account owes today, batched with all other accounts."""
@@ -133,23 +183,35 @@ class Context:
         async def batch(accounts: list[Ref]) -> list[Any]:
             return list(await self.sources.balances_of(accounts, self.today))
 
-        return self._load("balances", batch, account)
-
-    def _check(self, query: Any) -> None:
-        """Filtering by a field of the firm's own tells what it holds, so it takes the scope that reading it takes."""
-        for condition in getattr(query, "conditions", ()):
-            field = condition.field
-            if field.scope is not None and field.scope not in self.principal.scopes:
-                raise Forbidden(f"{field.type}.{field.name}", rule_of([[field.scope]]))
+        return self._load("balances", self.sources.balances_of, batch, account)
 
     def _load(
-        self, name: Hashable, batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]], key: Hashable
+        self,
+        name: Hashable,
+        read: Callable[..., Any],
+        batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]],
+        key: Hashable,
     ) -> Future[Any]:
+        """``batch`` asks by ``read`` alone."""
         loader = self._loaders.get(name)
         if loader is None:
+            self._require_scope(read)
             loader = self._loaders[name] = DataLoader(batch)
         answer: Future[Any] = loader.load(key)
         return answer
+
+    def _require_scope(self, read: Callable[..., Any]) -> None:
+        """A loader reads as this caller or not at all. Raises UnscopedRead, and Forbidden where the caller may see no
+        record of the type that is read."""
+        mark, owner = read_of(read), getattr(read, "__self__", None)
+        if mark is None or mark.gives is None or not (owner is self.sources or owner is self.books):
+            raise UnscopedRead(
+                f"{getattr(read, '__qualname__', read)}: not a marked read of this request's scope layer"
+            )
+        if self._released:
+            raise UnscopedRead(f"{read.__qualname__}: the request is answered; its loaders serve no other")
+        if not self.policy.may_see(self.principal, mark.gives):
+            raise Forbidden(mark.gives, self.policy.types[mark.gives], self.principal.held)
 
 
 _NOWHERE = Ref("", "")

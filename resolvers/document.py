@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
-from permissions.directives import requires
+from permissions.directives import requires, reveals, scoped
 from resolvers.context import Info
 from resolvers.vocabulary import (
     ByteCount,
@@ -16,6 +16,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    ordering,
     shown_from,
 )
 from sources.ports.common import Direction, Window
@@ -37,16 +38,20 @@ DocumentKind = described(
     STATEMENT="A statement of account.",
     OTHER="Anything else; see sourceKind.",
 )
-DocumentOrderField = described(
+DocumentOrderField = ordering(
     DocumentOrder,
+    "DocumentOrderField",
+    "Document",
     "What documents may be ordered by.",
-    UPDATED_AT="When the current version was stored.",
-    TITLE="The title, whatever the case.",
+    UPDATED_AT=("When the current version was stored.", ["updatedAt"]),
+    TITLE=("The title, whatever the case.", ["title"]),
 )
-DocumentOrderField.__strawberry_definition__.name = "DocumentOrderField"  # type: ignore[attr-defined]
 
 
-@strawberry.type(description="One version of a document.")
+@strawberry.type(
+    description="One version of a document.",
+    directives=[requires("documents:read"), scoped(by="document")],
+)
 class DocumentVersion:
     id: strawberry.ID = strawberry.field(description="Names the version within its document; not a node.")
     current: bool = strawberry.field(description="Is it the one that is valid now?")
@@ -62,7 +67,7 @@ class DocumentVersion:
 
 @strawberry.type(
     description="A file that belongs to an account, from the document store.",
-    directives=[requires("documents:read")],
+    directives=[requires("documents:read"), scoped(by="account")],
 )
 class Document(Node):
     id: strawberry.ID = identified("Document")
@@ -100,7 +105,9 @@ class Document(Node):
 @strawberry.input(description="An ordering of documents.")
 class DocumentOrdering:
     field: DocumentOrderField = strawberry.field(description="By what.")  # type: ignore[valid-type]
-    direction: OrderDirection = strawberry.field(default=Direction.DESC, description="Which way.")  # type: ignore[valid-type]
+    direction: OrderDirection = strawberry.field(  # type: ignore[valid-type]
+        default=Direction.DESC, description="Which way.", directives=[reveals()]
+    )
 
 
 @strawberry.input(
@@ -108,10 +115,16 @@ class DocumentOrdering:
 )
 class DocumentFilter:
     kind: list[DocumentKind] | None = strawberry.field(  # type: ignore[valid-type]
-        default=None, description="Any of these; an empty list fits nothing."
+        default=None,
+        description="Any of these; an empty list fits nothing.",
+        directives=[reveals("Document.kind")],
     )
-    tags: list[str] | None = strawberry.field(default=None, description="All of these.")
-    text: str | None = strawberry.field(default=None, description="In the title, whatever the case.")
+    tags: list[str] | None = strawberry.field(
+        default=None, description="All of these.", directives=[reveals("Document.tags")]
+    )
+    text: str | None = strawberry.field(
+        default=None, description="In the title, whatever the case.", directives=[reveals("Document.title")]
+    )
 
 
 def document_query(

@@ -1,6 +1,6 @@
 """What the graph itself may refuse. Codes are part of the contract with clients."""
 
-from permissions.principal import Rule, missing
+from permissions.rules import Rule, lacking, lists, missing
 
 
 class GraphError(Exception):
@@ -24,12 +24,32 @@ class NotFound(GraphError):
         super().__init__(f"no such {what}")
 
 
-class Forbidden(GraphError):
-    """The caller lacks a scope. ``coordinate`` is what it would take the scopes of ``rule`` to read."""
+class OtherOrganisation(GraphError):
+    """Something of an organisation that the caller belongs to but does not act for in this request."""
 
     code = "FORBIDDEN"
 
-    def __init__(self, coordinate: str, rule: Rule) -> None:
+    def __init__(self) -> None:
+        super().__init__("only of the organisation that the request acts for; name it in X-Organisation")
+
+
+class ViewingOnly(GraphError):
+    """Whoever looks as somebody else sees must not act in their name."""
+
+    code = "FORBIDDEN"
+
+    def __init__(self) -> None:
+        super().__init__("you are viewing as somebody else, who would be the one to change this")
+
+
+class Forbidden(GraphError):
+    """The caller lacks a scope. ``coordinate`` is what it would take the scopes of ``rule`` to read or to use."""
+
+    code = "FORBIDDEN"
+
+    def __init__(self, coordinate: str, rule: Rule, held: frozenset[str] = frozenset()) -> None:
         super().__init__(f"{coordinate} needs {missing(rule)}")
         self.coordinate = coordinate
-        self.requires = [sorted(needed) for needed in rule]
+        self.requires = lists(rule)
+        self.missing = lacking(rule, held)
+        """What a holder of ``held`` lacks of each list."""

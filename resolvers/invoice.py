@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
-from permissions.directives import requires
+from permissions.directives import requires, reveals, scoped
 from resolvers.context import Info
 from resolvers.own_fields import conditions
 from resolvers.vocabulary import (
@@ -23,6 +23,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    ordering,
     shown_from,
 )
 from sources.ports.common import Direction, Window
@@ -41,17 +42,20 @@ InvoiceStatus = described(
     VOID="Cancelled.",
     UNKNOWN="The accounting system uses a word that the graph does not know; see sourceStatus.",
 )
-InvoiceOrderField = described(
+InvoiceOrderField = ordering(
     InvoiceOrder,
+    "InvoiceOrderField",
+    "Invoice",
     "What invoices may be ordered by; the accounting system does it.",
-    ISSUE_DATE="The day of issue.",
-    DUE_DATE="The day by which it is to be paid.",
-    TOTAL="The amount with tax, whatever its currency.",
+    ISSUE_DATE=("The day of issue.", ["issueDate"]),
+    DUE_DATE=("The day by which it is to be paid.", ["dueDate"]),
+    TOTAL=("The amount with tax, whatever its currency.", ["total"]),
 )
-InvoiceOrderField.__strawberry_definition__.name = "InvoiceOrderField"  # type: ignore[attr-defined]
+
+_OF_AN_INVOICE = [requires("invoices:read"), scoped(by="invoice")]
 
 
-@strawberry.type(description="One line of an invoice.")
+@strawberry.type(description="One line of an invoice.", directives=_OF_AN_INVOICE)
 class InvoiceLine:
     description: str | None = strawberry.field(description="What was sold.")
     quantity: Decimal | None = strawberry.field(description="How much of it.")
@@ -65,7 +69,7 @@ class InvoiceLine:
     item_code: str | None = strawberry.field(description="The accounting system's code of the item.")
 
 
-@strawberry.type(description="Money received against an invoice.")
+@strawberry.type(description="Money received against an invoice.", directives=_OF_AN_INVOICE)
 class InvoicePayment:
     id: strawberry.ID = strawberry.field(description="The accounting system's own id; not a node.")
     date: CalendarDate | None = strawberry.field(description="The day it was booked.")
@@ -73,7 +77,10 @@ class InvoicePayment:
     reference: str | None = strawberry.field(description="What the payer or bookkeeper wrote.")
 
 
-@strawberry.type(description="A credit note and the part of it that was applied to this invoice.")
+@strawberry.type(
+    description="A credit note and the part of it that was applied to this invoice.",
+    directives=_OF_AN_INVOICE,
+)
 class InvoiceCreditNote:
     id: strawberry.ID = strawberry.field(description="The accounting system's own id; not a node.")
     number: str | None = strawberry.field(description="The credit note's number.")
@@ -82,7 +89,8 @@ class InvoiceCreditNote:
 
 
 @strawberry.type(
-    description="A sales invoice, from the accounting system.", directives=[requires("invoices:read")]
+    description="A sales invoice, from the accounting system.",
+    directives=[requires("invoices:read"), scoped(by="account")],
 )
 class Invoice(Node):
     id: strawberry.ID = identified("Invoice")
@@ -111,7 +119,10 @@ class Invoice(Node):
         record: InvoiceRecord = root
         return record.credits  # type: ignore[return-value]
 
-    @strawberry.field(description="Is it open with a due date in the past, by the firm's calendar?")
+    @strawberry.field(
+        description="Is it open with a due date in the past, by the firm's calendar?",
+        directives=[reveals("Invoice.status", "Invoice.dueDate")],
+    )
     def overdue(root: strawberry.Parent[Any], info: Info) -> bool | None:
         record: InvoiceRecord = root
         if record.due_date is None:
@@ -135,7 +146,10 @@ class Invoice(Node):
     is_type_of = shown_from(InvoiceRecord)
 
 
-@strawberry.type(description="What an account owes in one currency, over all its open invoices.")
+@strawberry.type(
+    description="What an account owes in one currency, over all its open invoices.",
+    directives=[requires("invoices:read"), scoped(by="account")],
+)
 class Balance:
     outstanding: Money = strawberry.field(description="Still to pay.")
     overdue: Money = strawberry.field(description="The part of it whose due date has passed.")
@@ -146,7 +160,9 @@ class Balance:
 @strawberry.input(description="An ordering of invoices.")
 class InvoiceOrdering:
     field: InvoiceOrderField = strawberry.field(description="By what.")  # type: ignore[valid-type]
-    direction: OrderDirection = strawberry.field(default=Direction.DESC, description="Which way.")  # type: ignore[valid-type]
+    direction: OrderDirection = strawberry.field(  # type: ignore[valid-type]
+        default=Direction.DESC, description="Which way.", directives=[reveals()]
+    )
 
 
 @strawberry.input(
@@ -154,15 +170,25 @@ class InvoiceOrdering:
 )
 class InvoiceFilter:
     status: list[InvoiceStatus] | None = strawberry.field(  # type: ignore[valid-type]
-        default=None, description="Any of these; an empty list fits nothing."
+        default=None,
+        description="Any of these; an empty list fits nothing.",
+        directives=[reveals("Invoice.status")],
     )
-    due: DateRange | None = strawberry.field(default=None, description="The due date.")
-    issued: DateRange | None = strawberry.field(default=None, description="The day of issue.")
+    due: DateRange | None = strawberry.field(
+        default=None, description="The due date.", directives=[reveals("Invoice.dueDate")]
+    )
+    issued: DateRange | None = strawberry.field(
+        default=None, description="The day of issue.", directives=[reveals("Invoice.issueDate")]
+    )
     overdue: bool | None = strawberry.field(
-        default=None, description="True: only open ones with a due date in the past. False says nothing."
+        default=None,
+        description="True: only open ones with a due date in the past. False says nothing.",
+        directives=[reveals("Invoice.overdue")],
     )
     total: DecimalRange | None = strawberry.field(
-        default=None, description="The amount with tax, whatever its currency."
+        default=None,
+        description="The amount with tax, whatever its currency.",
+        directives=[reveals("Invoice.total")],
     )
     own_fields: OwnFields = strawberry.field(default=None, description="Replaced by the firm's own fields.")
 

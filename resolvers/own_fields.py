@@ -17,7 +17,7 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import StrawberryResolver
 
-from permissions.directives import requires
+from permissions.directives import requires, reveals
 from resolvers.vocabulary import DateRange, DateTimeRange, DecimalRange
 from sources.ports.common import Condition, CustomField, Scalar
 from sources.ports.custom import UNKNOWN
@@ -132,7 +132,8 @@ def _input(field: CustomField, values: type[Enum] | None) -> StrawberryField:
     annotation: Any = _RANGES.get(field.scalar)
     if annotation is None:
         annotation = bool if field.scalar is Scalar.BOOLEAN else list[values or str]  # type: ignore[misc]
-    return _field(field, annotation | None, default=None)
+    told = [reveals(f"{field.type}.{field.name}"), *([requires(field.scope)] if field.scope else [])]
+    return _field(field, annotation | None, default=None, directives=told)
 
 
 def _field(field: CustomField, annotation: Any, resolver: Any = None, **options: Any) -> StrawberryField:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
-from permissions.directives import requires
+from permissions.directives import PUBLIC, personal, requires, reveals, scoped
 from resolvers.context import Info
 from resolvers.own_fields import conditions
 from resolvers.vocabulary import (
@@ -24,6 +24,7 @@ from resolvers.vocabulary import (
     described,
     identified,
     node_id,
+    ordering,
     shown_from,
     sources_id,
     window,
@@ -57,17 +58,20 @@ TicketPriority = described(
     URGENT="Now.",
     UNKNOWN="The helpdesk uses a word that the graph does not know.",
 )
-TicketOrderField = described(
+TicketOrderField = ordering(
     TicketOrder,
+    "TicketOrderField",
+    "Ticket",
     "What tickets may be ordered by; the helpdesk does it.",
-    CREATED_AT="When it was raised.",
-    UPDATED_AT="When it last changed.",
-    PRIORITY="How urgent it is; tickets without a priority count as lowest.",
+    CREATED_AT=("When it was raised.", ["createdAt"]),
+    UPDATED_AT=("When it last changed.", ["updatedAt"]),
+    PRIORITY=("How urgent it is; tickets without a priority count as lowest.", ["priority"]),
 )
-TicketOrderField.__strawberry_definition__.name = "TicketOrderField"  # type: ignore[attr-defined]
 
 
-@strawberry.type(description="A file on a comment.")
+@strawberry.type(
+    description="A file on a comment.", directives=[requires("tickets:read"), scoped(by="comment")]
+)
 class Attachment:
     id: strawberry.ID = strawberry.field(description="The helpdesk's own id; not a node.")
     file_name: str = strawberry.field(description="As it was uploaded.")
@@ -96,11 +100,13 @@ class AttachmentOf:
         self.comment = comment
 
 
-@strawberry.type(description="Something said on a ticket.")
+@strawberry.type(
+    description="Something said on a ticket.", directives=[requires("tickets:read"), scoped(by="ticket")]
+)
 class Comment:
     id: strawberry.ID = sources_id()
-    body: str | None = strawberry.field(description="Plain text.")
-    author_name: str | None = strawberry.field(description="Who said it.")
+    body: str | None = strawberry.field(description="Plain text.", directives=[personal("communication")])
+    author_name: str | None = strawberry.field(description="Who said it.", directives=[personal("identity")])
     created_at: datetime | None = strawberry.field(description="When.")
 
     @strawberry.field(description="Is it a note among staff? Customers are never given those.")
@@ -116,12 +122,12 @@ class Comment:
 
 @strawberry.type(
     description="A request for help, from the helpdesk. What it is about in full is its first public comment.",
-    directives=[requires("tickets:read")],
+    directives=[requires("tickets:read"), scoped(by="account")],
 )
 class Ticket(Node):
     id: strawberry.ID = identified("Ticket")
     number: str = strawberry.field(description="What people call it by.")
-    subject: str | None = strawberry.field(description="In one line.")
+    subject: str | None = strawberry.field(description="In one line.", directives=[personal("communication")])
     status: TicketStatus = strawberry.field(description="Where it stands.")  # type: ignore[valid-type]
     source_status: str | None = strawberry.field(description="The helpdesk's own word for the status.")
     priority: TicketPriority | None = strawberry.field(description="How urgent it is, if anybody said.")  # type: ignore[valid-type]
@@ -164,7 +170,7 @@ class Ticket(Node):
     is_type_of = shown_from(TicketRecord)
 
 
-@strawberry.type(description="A public article of the help centre.")
+@strawberry.type(description="A public article of the help centre.", directives=[PUBLIC])
 class Article:
     id: strawberry.ID = sources_id()
     title: str | None = strawberry.field(description="The headline.")
@@ -177,22 +183,33 @@ class Article:
 @strawberry.input(description="An ordering of tickets.")
 class TicketOrdering:
     field: TicketOrderField = strawberry.field(description="By what.")  # type: ignore[valid-type]
-    direction: OrderDirection = strawberry.field(default=Direction.DESC, description="Which way.")  # type: ignore[valid-type]
+    direction: OrderDirection = strawberry.field(  # type: ignore[valid-type]
+        default=Direction.DESC, description="Which way.", directives=[reveals()]
+    )
 
 
 @strawberry.input(description="Which tickets; all that is given must hold. The helpdesk does the filtering.")
 class TicketFilter:
     status: list[TicketStatus] | None = strawberry.field(  # type: ignore[valid-type]
-        default=None, description="Any of these; an empty list fits nothing."
+        default=None,
+        description="Any of these; an empty list fits nothing.",
+        directives=[reveals("Ticket.status")],
     )
     priority: list[TicketPriority] | None = strawberry.field(  # type: ignore[valid-type]
-        default=None, description="Any of these; an empty list fits nothing."
+        default=None,
+        description="Any of these; an empty list fits nothing.",
+        directives=[reveals("Ticket.priority")],
     )
-    updated_since: datetime | None = strawberry.field(default=None, description="Changed then or later.")
-    created_since: datetime | None = strawberry.field(default=None, description="Raised then or later.")
+    updated_since: datetime | None = strawberry.field(
+        default=None, description="Changed then or later.", directives=[reveals("Ticket.updatedAt")]
+    )
+    created_since: datetime | None = strawberry.field(
+        default=None, description="Raised then or later.", directives=[reveals("Ticket.createdAt")]
+    )
     text: str | None = strawberry.field(
         default=None,
         description="A phrase in the subject; what was said is not searched, as internal notes would tell.",
+        directives=[reveals("Ticket.subject")],
     )
     own_fields: OwnFields = strawberry.field(default=None, description="Replaced by the firm's own fields.")
 

@@ -16,6 +16,7 @@ from strawberry.scalars import JSON
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.scalar import ScalarDefinition
 
+from permissions.directives import PART, reveals
 from resolvers.errors import BadUserInput
 from sources.ports.common import PAGE_CAP, Direction, Key, Page, Ref, Window
 
@@ -138,7 +139,10 @@ SCALARS: Mapping[object, ScalarDefinition] = {
 # -- money ------------------------------------------------------------------------------------------------------
 
 
-@strawberry.type(description="An exact amount in one currency. Amounts are never converted or rounded here.")
+@strawberry.type(
+    description="An exact amount in one currency. Amounts are never converted or rounded here.",
+    directives=[PART],
+)
 class Money:
     amount: Decimal = strawberry.field(
         description="In major units, with at least the currency's minor units: 48.00 GBP, 48 JPY, 48.000 KWD."
@@ -224,7 +228,7 @@ Before = Annotated[
 ]
 
 
-@strawberry.type(description="Where a page lies in its list.")
+@strawberry.type(description="Where a page lies in its list.", directives=[PART])
 class PageInfo:
     has_next_page: bool = strawberry.field(description="Is there more behind this page?")
     has_previous_page: bool = strawberry.field(description="Is there more before this page?")
@@ -369,6 +373,19 @@ def described(enum: type[E], description: str, **values: str) -> type[E]:
     return graph
 
 
+def ordering(
+    enum: type[E], name: str, of: str, description: str, **values: tuple[str, Sequence[str]]
+) -> type[E]:
+    """Puts a port's orderings of a type into the graph under a name: each is described, and named with the fields of the
+    type that it tells of, as an order does."""
+    graph = described(enum, description, **{value: words for value, (words, _) in values.items()})
+    definition: StrawberryEnumDefinition = graph.__strawberry_definition__  # type: ignore[attr-defined]
+    definition.name = name
+    for value in definition.values:
+        value.directives = (reveals(*(f"{of}.{field}" for field in values[value.name][1])),)
+    return graph
+
+
 OrderDirection = described(
     Direction,
     "Which way a list runs.",
@@ -400,7 +417,8 @@ class DecimalRange:
     description=(
         "A way to a file that works for a short time and only for the caller who asked: send the same bearer token "
         "with the request."
-    )
+    ),
+    directives=[PART],
 )
 class FileLink:
     url: URL = strawberry.field(description="Where to GET it.")

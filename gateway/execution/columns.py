@@ -18,6 +18,8 @@ from graphql.pyutils import Path, Undefined, gather_with_cancel, is_iterable
 from strawberry.types.arguments import convert_arguments
 
 from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlannable, Objects, Plan, Selection
+from permissions.rules import Rule
+from resolvers.errors import Forbidden
 
 NOTHING = type(None)
 
@@ -110,7 +112,7 @@ class ColumnRun:
         self.failed = False
         self.root: Block | None = None
         self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
-        self._denied: list[tuple[FieldPlan, list[str | int]]] = []
+        self._denied: list[tuple[FieldPlan, list[str | int], tuple[str, Rule]]] = []
 
     async def run(self) -> Any:
         """The answer's data, for msgspec to encode. Meaningless when ``failed`` is set afterwards."""
@@ -121,13 +123,15 @@ class ColumnRun:
 
     def errors(self) -> list[GraphQLError]:
         """What was settled here, with paths."""
-        errors = [
-            located_error(error, field.nodes, column.path(place))
-            for error, field, column, place in self._errors
-        ]
+        errors = []
+        for error, field, column, place in self._errors:
+            path = column.path(place)
+            if not isinstance(error, Forbidden) or self._executor.first_of_its_place(error, path):
+                errors.append(located_error(error, field.nodes, path))
         # graphql-core comes to the rows in their order, also where they are of different types.
-        for field, path in sorted(self._denied, key=_positions):
-            if denial := self._executor.denial(field.parent_type, field.name, path):
+        for field, path, refused in sorted(self._denied, key=_positions):
+            denial = self._executor.forbidden(*refused)
+            if self._executor.first_of_its_place(denial, path):
                 errors.append(located_error(denial, field.nodes, path))
         return errors
 
@@ -190,9 +194,13 @@ class ColumnRun:
         if how is How.TYPENAME:
             return [block.selection.type.name] * len(block.sources)
         column = Column(field, block)
-        if how is How.DENIED:
+        refused = field.refused
+        if field.guard is not None:
+            refused = self._executor.refusal(field.guard, field.nodes[0])
+        if refused is not None:
             if block.sources:
-                self._denied.append((field, column.path(0)))
+                self._denied.append((field, column.path(0), refused))
+                self.failed |= field.node.nonnull
             return [None] * len(block.sources)
         block.columns[place] = column
         if how is How.ATTRIBUTE:
@@ -547,7 +555,7 @@ def awaits(kind: type) -> bool:
     return known
 
 
-def _positions(denied: tuple[FieldPlan, list[str | int]]) -> list[int]:
+def _positions(denied: tuple[FieldPlan, list[str | int], tuple[str, Rule]]) -> list[int]:
     return [part for part in denied[1] if isinstance(part, int)]
 
 

@@ -10,6 +10,7 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     GraphQLError,
+    OperationDefinitionNode,
     VariableNode,
     Visitor,
     create_source_event_stream,
@@ -17,6 +18,7 @@ from graphql import (
 )
 
 from gateway.execution.columns import ColumnRun
+from gateway.execution.mentions import mentioned
 from gateway.execution.plan import NotPlannable, Plan
 from gateway.execution.replay import ReplayExecutor, Row
 from resolvers.context import Context
@@ -28,7 +30,7 @@ KEPT_DOCUMENTS = 1000
 KEPT_LENGTH = 8_000
 """Of the longest document that is planned."""
 KEPT_VARIANTS = 16
-"""Plans of one document: by operation, by what the callers are denied, by @skip and @include."""
+"""Plans of one document: by operation, by the scopes that callers hold of those it mentions, by @skip and @include."""
 KEPT_FIELDS = 100_000
 """Of all plans together. A planned field takes about 900 bytes."""
 
@@ -36,14 +38,16 @@ KEPT_FIELDS = 100_000
 class _Kept:
     """What is known of a document that was seen again."""
 
-    __slots__ = ("plans", "refusal", "size", "steering", "text")
+    __slots__ = ("decides", "plans", "refusal", "size", "steering", "text")
 
-    def __init__(self, text: str, document: DocumentNode) -> None:
+    def __init__(self, text: str, document: DocumentNode, decides: frozenset[str]) -> None:
         self.text = text
         visitor = _Steering()
         visit(document, visitor)
         self.steering = sorted(visitor.names)
         self.refusal = "incremental delivery" if visitor.incremental else None
+        self.decides = decides
+        """Of what callers hold, what decides which of its fields they are denied."""
         self.plans: OrderedDict[Any, Plan | str] = OrderedDict()
         """Each choice's plan, or the reason why there is none."""
         self.size = 0
@@ -74,7 +78,7 @@ class Engine:
         executor = self._executor(document, context, variables, operation_name)
         if isinstance(executor, list):
             return ExecutionResult(None, executor)
-        kept = self._document(text, document)
+        kept = self._document(text, document, context)
         plan = self._plan(kept, executor, operation_name) if kept else None
         if kept is None or plan is None:
             result = executor.execute_operation()
@@ -149,7 +153,7 @@ class Engine:
         result = executor.execute_operation()
         return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
 
-    def _document(self, text: str, document: DocumentNode) -> _Kept | None:
+    def _document(self, text: str, document: DocumentNode, context: Context) -> _Kept | None:
         if len(text) > KEPT_LENGTH:
             self.counts["too long to plan"] += 1
             return None
@@ -165,10 +169,17 @@ class Engine:
             self.counts["first seen"] += 1
             return None
         del self._seen[name]
-        kept = self._kept[text] = _Kept(text, document)
+        kept = self._kept[text] = _Kept(text, document, self._decides(document, context))
         if len(self._kept) > KEPT_DOCUMENTS:
             self._forget()
         return kept
+
+    def _decides(self, document: DocumentNode, context: Context) -> frozenset[str]:
+        places = set[tuple[str, str]]()
+        for definition in document.definitions:
+            if isinstance(definition, OperationDefinitionNode):
+                places |= mentioned(self._schema.graphql, document, definition)
+        return context.policy.mentions(places).held
 
     def _plan(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | None:
         plan = kept.refusal or self._variant(kept, executor, operation_name)
@@ -180,13 +191,13 @@ class Engine:
     def _variant(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | str:
         coerced = executor.variable_values.coerced
         chosen = tuple(coerced.get(name) for name in kept.steering)
-        key = (operation_name, chosen, frozenset(executor.denied))
+        key = (operation_name, chosen, executor.held & kept.decides)
         plan = kept.plans.get(key)
         if plan is not None:
             kept.plans.move_to_end(key)
             return plan
         try:
-            plan = Plan(executor, executor.denied)
+            plan = Plan(executor, executor.denied, executor.guards)
         except NotPlannable as reason:
             # Its words only: an exception's traceback would keep the request.
             plan = str(reason)

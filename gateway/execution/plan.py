@@ -42,9 +42,11 @@ from graphql.execution.collect_fields import FieldDetails, collect_fields, colle
 from graphql.execution.executor import Executor
 
 from gateway.execution.shape import Part, Shape
-from permissions.principal import Rule
+from permissions.arguments import Guard
+from permissions.policy import Denied
+from permissions.rules import Rule
 
-Denied = Mapping[tuple[str, str], Rule]
+Guards = Mapping[tuple[str, str], Guard]
 
 MAX_FIELDS = 2_000
 """Of one plan. Fragments spread in many places make a short document large."""
@@ -133,6 +135,7 @@ class FieldPlan:
         "details",
         "fixed",
         "get",
+        "guard",
         "how",
         "key",
         "literal",
@@ -140,8 +143,8 @@ class FieldPlan:
         "node",
         "nodes",
         "parent_type",
+        "refused",
         "resolver",
-        "rule",
     )
 
     def __init__(
@@ -151,6 +154,7 @@ class FieldPlan:
         field: GraphQLField | None,
         details: list[FieldDetails],
         denied: Denied,
+        guards: Guards,
         depth: int,
     ) -> None:
         self.key, self.parent_type, self.details = key, parent_type, details
@@ -161,6 +165,10 @@ class FieldPlan:
         self.attribute: str | None = None
         """That it gives unchanged."""
         self.resolver: Resolver | None = None
+        self.refused: tuple[str, Rule] | None = None
+        """Its coordinate and rule, where the caller may not read it."""
+        self.guard: Guard | None = None
+        """Of what the caller may not use of its arguments; a request may use it or not."""
         self.literal = all(isinstance(given.value, _ATOMS) for given in self.nodes[0].arguments or ())
         """Are its arguments written in the document, and so the same in every request?"""
         self.fixed: dict[str, Any] | None = None
@@ -169,9 +177,11 @@ class FieldPlan:
             self.how, self.node = How.TYPENAME, _node(GraphQLNonNull(GraphQLString), details, depth)
             return
         self.node = _node(field.type, details, depth)
-        if (parent_type.name, self.name) in denied:
-            self.how = How.DENIED
+        place = (parent_type.name, self.name)
+        if place in denied:
+            self.how, self.refused = How.DENIED, (".".join(place), denied[place])
             return
+        self.guard = guards.get(place)
         declared = field.extensions.get("strawberry-definition")
         if declared is not None and _turns_exceptions(field):
             declared = None
@@ -269,9 +279,9 @@ def _part(field: FieldPlan, type_: GraphQLObjectType) -> Part:
 class Plan:
     """An operation under one set of denied fields and one choice of its @skip and @include."""
 
-    __slots__ = ("_denied", "refusal", "root", "serial", "size")
+    __slots__ = ("_denied", "_guards", "refusal", "root", "serial", "size")
 
-    def __init__(self, executor: Executor[Any], denied: Denied) -> None:
+    def __init__(self, executor: Executor[Any], denied: Denied, guards: Guards) -> None:
         """From an executor that was built for the operation; only its document and its Boolean variables are looked at.
         Raises NotPlannable."""
         operation = executor.operation
@@ -279,7 +289,7 @@ class Plan:
             raise NotPlannable("subscription")
         if any(fragment.variable_signatures for fragment in executor.fragments.values()):
             raise NotPlannable("fragment variables")
-        self._denied = denied
+        self._denied, self._guards = denied, guards
         self.size = 0
         """Fields planned so far."""
         self.refusal: str | None = None
@@ -332,7 +342,7 @@ class Plan:
             field = executor.schema.get_field(type_, name)
             if field is not None:  # as graphql-core: what the type does not have is left out
                 _refuse_awaited_types(field, executor.schema)
-                fields.append(FieldPlan(key, type_, field, details, self._denied, depth))
+                fields.append(FieldPlan(key, type_, field, details, self._denied, self._guards, depth))
         return Selection(type_, fields)
 
 

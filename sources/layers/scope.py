@@ -13,6 +13,8 @@ import msgspec
 import structlog
 
 from sources.layers.matching import CustomerSource, Matcher
+from sources.layers.reads import nobodys, scoped_by
+from sources.layers.touched import Touched
 from sources.ports.common import Content, Page, Ref
 from sources.ports.crm import AccountQuery, AccountRecord, ContactQuery, ContactRecord, Crm
 from sources.ports.documents import DocumentQuery, DocumentRecord, Documents, DocumentVersion
@@ -74,10 +76,13 @@ class Violations:
 class ScopedSources:
     """One per request. Methods answer in the order asked; a SourceError stands for a row that could not be had."""
 
-    def __init__(self, backoffice: Backoffice, reach: Reach, violations: Violations) -> None:
+    def __init__(
+        self, backoffice: Backoffice, reach: Reach, violations: Violations, touched: Touched | None = None
+    ) -> None:
         self._office = backoffice
         self._reach = reach
         self._violations = violations
+        self.touched = touched or Touched()
         self._survivors: set[Ref] = set()
         """Accounts that the caller's own were merged into, as far as this request knows."""
         self._finding: asyncio.Task[dict[Ref, AccountRecord]] | None = None
@@ -86,6 +91,7 @@ class ScopedSources:
 
     # -- the CRM ------------------------------------------------------------------------------------------------
 
+    @scoped_by("id", gives="Account")
     async def accounts(self, refs: Sequence[Ref]) -> Sequence[AccountRecord | None]:
         """None where there is no such account, or where it is not the caller's: the calls that are made, for the
         caller's own accounts alone, do not tell which."""
@@ -98,6 +104,7 @@ class ScopedSources:
             found = await self._own_accounts()
         return [found.get(ref) for ref in refs]
 
+    @scoped_by("id", gives="Account")
     async def find_accounts(self, query: AccountQuery) -> Page[AccountRecord]:
         """A page of the accounts that the caller sees."""
         if self._reach.accounts is None:
@@ -107,6 +114,7 @@ class ScopedSources:
         await self._learn(record.ref for record in page.rows if self._merged_from(record))
         return self._kept(page, lambda row: self._reaches(row.ref), self._office.crm.name, "account")
 
+    @scoped_by("account", gives="Contact")
     async def contacts(self, refs: Sequence[Ref]) -> Sequence[ContactRecord | None]:
         """None also for a contact of somebody else's account."""
         crm = self._office.crm
@@ -123,6 +131,7 @@ class ScopedSources:
             await self._own_accounts()
         return own()
 
+    @scoped_by("account", gives="Contact")
     async def contacts_of(
         self, accounts: Sequence[Ref], query: ContactQuery
     ) -> Sequence[Page[ContactRecord] | SourceError]:
@@ -137,6 +146,7 @@ class ScopedSources:
             for account, page in zip(accounts, pages, strict=True)
         ]
 
+    @scoped_by("account", gives="AccountLink")
     async def links_of(self, accounts: Sequence[Ref]) -> Sequence[Sequence[Link]]:
         """How each account was matched, per system in a fixed order; matching is not started by looking."""
         self._require(accounts)
@@ -146,12 +156,14 @@ class ScopedSources:
 
     # -- accounting ---------------------------------------------------------------------------------------------
 
+    @scoped_by("account", gives="Invoice")
     async def invoices(self, refs: Sequence[Ref]) -> Sequence[InvoiceRecord | None]:
         """None also for somebody else's invoice, or one that was not issued yet."""
         erp = self._erp()
         records = await self._own(refs, erp, erp.invoices)
         return [record if record and self._issued(record.status) else None for record in records]
 
+    @scoped_by("account", gives="Invoice")
     async def invoices_of(
         self, accounts: Sequence[Ref], query: InvoiceQuery
     ) -> Sequence[Page[InvoiceRecord] | SourceError]:
@@ -164,6 +176,7 @@ class ScopedSources:
         issued = msgspec.structs.replace(query, statuses=statuses)
         return await self._pages(accounts, erp, lambda customers: erp.invoices_of(customers, issued))
 
+    @scoped_by("account", gives="Balance")
     async def balances_of(
         self, accounts: Sequence[Ref], today: date
     ) -> Sequence[Sequence[Balance] | SourceError]:
@@ -171,6 +184,7 @@ class ScopedSources:
         erp = self._erp()
         return await self._by_counterpart(accounts, erp, lambda c: erp.balances_of(c, today), ())
 
+    @scoped_by("account", gives="Invoice")
     async def invoice_pdf(self, ref: Ref) -> Content | None:
         """None unless the caller may see the invoice, which is asked again."""
         (record,) = await self.invoices([ref])
@@ -178,6 +192,7 @@ class ScopedSources:
 
     # -- the helpdesk -------------------------------------------------------------------------------------------
 
+    @scoped_by("account", gives="Ticket")
     async def tickets(self, refs: Sequence[Ref]) -> Sequence[TicketRecord | None]:
         """None also for somebody else's ticket."""
         helpdesk = self._helpdesk()
@@ -185,6 +200,7 @@ class ScopedSources:
         self._given.update(record.ref for record in records if record)
         return records
 
+    @scoped_by("account", gives="Ticket")
     async def tickets_of(
         self, accounts: Sequence[Ref], query: TicketQuery
     ) -> Sequence[Page[TicketRecord] | SourceError]:
@@ -194,11 +210,13 @@ class ScopedSources:
         self._give(pages)
         return pages
 
+    @scoped_by("account", gives="Ticket")
     async def open_ticket_counts_of(self, accounts: Sequence[Ref]) -> Sequence[int | SourceError]:
         """How many tickets of each account are not solved."""
         helpdesk = self._helpdesk()
         return await self._by_counterpart(accounts, helpdesk, helpdesk.open_counts_of, 0)
 
+    @scoped_by("ticket", gives="Comment")
     async def comments_of(
         self, tickets: Sequence[Ref], query: CommentQuery
     ) -> Sequence[Page[CommentRecord] | SourceError]:
@@ -218,6 +236,7 @@ class ScopedSources:
             for ticket, page in zip(tickets, pages, strict=True)
         ]
 
+    @scoped_by("comment", gives="Attachment")
     async def attachment(self, ticket: Ref, attachment_id: str) -> Content | None:
         """None unless the caller may see the comment that it hangs on."""
         (record,) = await self.tickets([ticket])
@@ -225,12 +244,14 @@ class ScopedSources:
             return None
         return await self._helpdesk().attachment(ticket, attachment_id, self._reach.internal_notes)
 
+    @nobodys(gives="Article")
     async def search_articles(self, query: ArticleQuery) -> Page[ArticleRecord]:
         """Public help articles."""
         return await self._helpdesk().search_articles(query)
 
     # -- documents ----------------------------------------------------------------------------------------------
 
+    @scoped_by("account", gives="Document")
     async def documents(self, refs: Sequence[Ref]) -> Sequence[DocumentRecord | None]:
         """None also for somebody else's document."""
         store = self._documents()
@@ -238,6 +259,7 @@ class ScopedSources:
         self._given.update(record.ref for record in records if record)
         return records
 
+    @scoped_by("account", gives="Document")
     async def documents_of(
         self, accounts: Sequence[Ref], query: DocumentQuery
     ) -> Sequence[Page[DocumentRecord] | SourceError]:
@@ -247,6 +269,7 @@ class ScopedSources:
         self._give(pages)
         return pages
 
+    @scoped_by("document", gives="DocumentVersion")
     async def versions_of(
         self, documents: Sequence[Ref]
     ) -> Sequence[Sequence[DocumentVersion] | SourceError]:
@@ -263,6 +286,7 @@ class ScopedSources:
             answers.append(versions)
         return answers
 
+    @scoped_by("account", gives="Document")
     async def document_content(self, document: Ref, version_id: str | None) -> Content | None:
         """None unless the caller may see the document, which is asked again."""
         (record,) = await self.documents([document])
@@ -270,6 +294,7 @@ class ScopedSources:
 
     # -- whose is it --------------------------------------------------------------------------------------------
 
+    @scoped_by("id", gives="Account")
     async def accounts_owning(self, customers: Sequence[Ref]) -> Sequence[AccountRecord | None]:
         """The accounts that these customers of other systems are, where a link is known and the caller sees them."""
         owners = await self._office.matcher.owners(customers)

@@ -24,13 +24,28 @@ class Schema(strawberry.Schema):
         return self._schema
 
 
+class Everything:
+    """As a set that everything is in."""
+
+    def __rand__(self, held: frozenset[str]) -> frozenset[str]:
+        return held
+
+
+def caller(denied: Mapping[tuple[str, str], Any] | None = None) -> dict[str, Any]:
+    """What an executor asks of a context, for somebody who is denied these fields."""
+    return {
+        "policy": SimpleNamespace(
+            denied=lambda held: denied or {},
+            guards=lambda held: {},
+            mentions=lambda places: SimpleNamespace(held=Everything()),
+        ),
+        "principal": SimpleNamespace(held=frozenset(f"not {place}" for place in denied or ())),
+    }
+
+
 def context(denied: Mapping[tuple[str, str], Any] | None = None, **more: Any) -> Any:
     """As the executor's, with what a test's resolvers want."""
-    return SimpleNamespace(
-        policy=SimpleNamespace(denied=lambda scopes: denied or {}),
-        principal=SimpleNamespace(scopes=frozenset()),
-        **more,
-    )
+    return SimpleNamespace(**caller(denied), **more)
 
 
 async def ask(

@@ -17,7 +17,8 @@ from aiodataloader import DataLoader
 from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
 
-from permissions.principal import Rule
+from permissions.rules import Rule
+from tests.gateway.execution.asking import caller
 
 
 class Boom(Exception):
@@ -263,8 +264,7 @@ class Member:
     def context(self, world: World, denied: dict[tuple[str, str], Rule] | None = None) -> Any:
         """As the executor's."""
         return SimpleNamespace(
-            policy=SimpleNamespace(denied=lambda scopes: denied or {}),
-            principal=SimpleNamespace(scopes=frozenset()),
+            **caller(denied),
             world=world,
         )
 
