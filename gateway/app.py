@@ -56,7 +56,7 @@ def create_app(
 
     async def sdl(request: Request) -> Response:
         try:
-            await office.signin.principal(request.headers, route=request.url.path, method=request.method)
+            await office.signin.principal(request.headers, route="/schema.graphql", method=request.method)
         except SignInRefused as refused:
             return _refused(refused)
         return PlainTextResponse(office.schema.as_str() + "\n")
@@ -98,9 +98,7 @@ async def _to_graphiql(request: Request) -> Response:
 
 async def _file(office: Office, request: Request) -> Response:
     try:
-        principal = await office.signin.principal(
-            request.headers, route=request.url.path, method=request.method
-        )
+        principal = await office.signin.principal(request.headers, route="/files", method=request.method)
     except SignInRefused as refused:
         return _refused(refused)
     what = office.files.read(principal, request.path_params["token"])

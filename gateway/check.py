@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
-from gateway.settings import FIELD_KINDS, SettingsError, SignIn, load_tables, read_source
-from gateway.signin.issuers import IssuerKeys
+from gateway.settings import FIELD_KINDS, SettingsError, load_tables, read_source
+from gateway.signin.introspection import Introspection
+from gateway.signin.issuers import Issuer, Issuers
 from gateway.signin.refused import SignInRefused
+from gateway.signin.settings import SignInSettings
 from sources.ledger.book import Ledger
 from sources.ports.common import CustomField
 from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable
@@ -56,15 +58,40 @@ async def check_ledger(ledger: Ledger) -> Finding:
     return Finding("database", True, "reachable")
 
 
-async def check_issuer(settings: SignIn) -> Finding:
-    """The issuer's keys."""
+async def check_issuers(settings: SignInSettings) -> list[Finding]:
+    """Each issuer: what it says of itself, its keys, and whether it tells us of tokens that only it can read."""
+    issuers = Issuers(settings.issuers)
+    introspection = Introspection(issuers)
     try:
-        keys = await IssuerKeys(settings).for_key(None)
+        return [
+            await _check_issuer(issuer, introspection, f"signin.issuers[{number}]")
+            for number, issuer in enumerate(issuers)
+        ]
+    finally:
+        await introspection.close()
+
+
+async def _check_issuer(issuer: Issuer, introspection: Introspection, place: str) -> Finding:
+    name, settings = issuer.settings.issuer, issuer.settings
+    try:
+        keys = await issuer.keys.for_key(None)
+        document = await issuer.document()
     except SignInRefused:
+        why = issuer.keys.refusal
         return Finding(
-            "signin", False, f"{settings.issuer}: no keys; see signin.issuer or signin.discovery_url"
+            "signin", False, f"{name}: no keys: {why}; see {place}.issuer and {place}.discovery_url"
         )
-    return Finding("signin", True, f"{settings.issuer}: {len(keys.keys)} key(s)")
+    offered = document.id_token_signing_alg_values_supported
+    if offered and set(offered).isdisjoint(settings.algorithms):
+        return Finding("signin", False, f"{name}: it signs with {', '.join(offered)}; see {place}.algorithms")
+    parts = [f"{len(keys.keys)} key(s)", f"believed for {' and '.join(settings.believed_for)}"]
+    if settings.introspect:
+        if why := await introspection.probe(issuer):
+            return Finding(
+                "signin", False, f"{name}: introspection: {why}; see {place}.client_id and .introspection_url"
+            )
+        parts.append("answers about tokens")
+    return Finding("signin", True, f"{name}: {', '.join(parts)}")
 
 
 async def _check(

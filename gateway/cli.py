@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.app import KEEP_ALIVE_SECONDS, create_app
-from gateway.check import Finding, check_issuer, check_ledger, check_sources
+from gateway.check import Finding, check_issuers, check_ledger, check_sources
 from gateway.matching import described_links, match_all
 from gateway.office import Office
 from gateway.settings import (
@@ -317,7 +317,7 @@ async def _check_parts(
             if findings[0].ok:
                 await ledger.migrate()
             try:
-                findings.append(await check_issuer(read_signin(tables, config.name, os.environ)))
+                findings += await check_issuers(read_signin(tables, config.name, os.environ))
             except SettingsError as error:
                 findings.append(Finding("signin", False, f"not configured: {error}"))
             findings += await check_sources(config, ledger.tokens, os.environ, own_fields)

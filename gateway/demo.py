@@ -24,7 +24,8 @@ from gateway.app import KEEP_ALIVE_SECONDS, create_app
 from gateway.demo_issuer import AUDIENCE, DemoIssuer, DemoPersona
 from gateway.graphiql import GraphiQLConfig, Persona, SampleQuery
 from gateway.matching import match_all
-from gateway.settings import Database, Door, Settings, SignIn, Source
+from gateway.settings import Database, Door, Settings, Source
+from gateway.signin.settings import IssuerSettings, SignInSettings
 from gateway.telemetry import configure
 from resolvers.vocabulary import node_id
 from sources.layers.matching import MatchingRules
@@ -136,7 +137,11 @@ def settings_for(urls: Mapping[str, str], **door: Any) -> Settings:
     return Settings(
         door=Door(**door),
         database=Database(),
-        signin=SignIn(issuer=urls["issuer"], audience=AUDIENCE),
+        signin=SignInSettings(
+            issuers=(
+                IssuerSettings(issuer=urls["issuer"], audience=AUDIENCE, believed_for=("customers", "staff")),
+            )
+        ),
         sources={
             row.kind: Source(
                 row,
@@ -240,7 +245,12 @@ def settings_file(settings: Settings, database_url: str) -> bytes:
     tables = {
         "gateway": {"public_url": settings.door.public_url},
         "database": {"url": database_url},
-        "signin": {"issuer": settings.signin.issuer, "audience": settings.signin.audience},
+        "signin": {
+            "issuers": [
+                {"issuer": one.issuer, "audience": one.audience, "believed_for": list(one.believed_for)}
+                for one in settings.signin.issuers
+            ]
+        },
         "sources": sources,
         "fields": [
             _written(msgspec.to_builtins(field)) | {"values": dict(field.values)}

@@ -52,9 +52,7 @@ class GraphQLEndpoint:
         media_type = _answer_type(request.headers.get("accept", ""))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                principal = await self._office.signin.principal(
-                    request.headers, route=request.url.path, method=request.method
-                )
+                principal = await self._office.signin.principal(request.headers, method=request.method)
                 operation = await _read(request)
             except SignInRefused as refused:
                 return _refusal(str(refused), refused.code, refused.status, media_type, challenge(refused))

@@ -12,6 +12,7 @@ from gateway.files import SignedLinks
 from gateway.settings import FIELD_KINDS, Settings, SettingsError
 from gateway.signin.door import SignIn
 from permissions.principal import Principal
+from permissions.roles import Roles
 from resolvers.context import Context
 from resolvers.schema import build_schema
 from sources.layers.matching import Matcher
@@ -32,7 +33,7 @@ class Office:
         zone = ZoneInfo(settings.door.timezone)
         self.settings = settings
         self._today = today or (lambda: datetime.now(zone).date())
-        self.signin = SignIn(settings.signin)
+        self.roles = Roles()
         self.files = SignedLinks(settings.door)
         self.schema = build_schema(settings.own_fields)
         self.engine = Engine(self.schema)
@@ -47,6 +48,13 @@ class Office:
             stack.push_async_callback(self.ledger.close)
             await self.ledger.migrate()
             self.ledger.watch()
+            self.signin = SignIn(
+                self.settings.signin,
+                self.roles,
+                organisations=self.ledger.organisations,
+                members=self.ledger.members,
+            )
+            stack.push_async_callback(self.signin.close)
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 try:
@@ -88,7 +96,9 @@ class Office:
     async def _view(self, principal: Principal) -> tuple[ScopedSources, list[Any]]:
         ids = list(dict.fromkeys([*principal.organisations, *filter(None, [principal.organisation])]))
         known = [o for o in await self.ledger.organisations.organisations(ids) if o] if ids else []
-        own = next((o.accounts for o in known if o.id == principal.organisation), ())
+        # Only staff to whom some organisations are assigned have several and act for none of them in particular.
+        acting = principal.organisations if principal.organisation is None else (principal.organisation,)
+        own = [account for one in known if one.id in acting for account in one.accounts]
         reach = Reach(
             accounts=None if principal.sees_all else frozenset(own),
             unissued_invoices="invoices:drafts" in principal.scopes,

@@ -11,12 +11,13 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from permissions.roles import ROLES
+from gateway.signin.settings import SessionSettings as SessionSettings
+from gateway.signin.settings import SignInSettings, faults, is_address
+from permissions.roles import Roles
 from permissions.scopes import SCOPES
 from resolvers.own_fields import TYPES
 from sources.layers.matching import MatchingRules
@@ -25,12 +26,6 @@ from sources.registry import REGISTRY, Kind, Row, row
 
 FIELD_KINDS = {"Account": Kind.CRM, "Contact": Kind.CRM, "Invoice": Kind.ERP, "Ticket": Kind.HELPDESK}
 """Which source an own field's property is read from."""
-
-
-ALGORITHMS = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-)  # fmt: skip
-"""Signatures that only the issuer can make. With a shared secret, whoever can verify a token could forge one."""
 
 
 class SettingsError(Exception):
@@ -62,43 +57,6 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ".gateway/postgres"
 
 
-class SessionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[signin.sessions]``: signing in with a browser, for portals on the same site. Needs an issuer with a client_id."""
-
-    return_to: tuple[str, ...] = ()
-    """Addresses of the portal to which browsers may be sent back: what begins with one of them by whole steps of its path.
-    The first is where one goes who did not say where. The gateway's own origin is always allowed."""
-    portal_origins: tuple[str, ...] = ()
-    """Origins, such as https://portal.example.com, whose pages may use the session; besides the gateway's own."""
-    idle_minutes: Annotated[float, msgspec.Meta(ge=2, le=1440)] = 30.0
-    """A session ends when it is not used for so long."""
-    absolute_hours: Annotated[float, msgspec.Meta(gt=0, le=720)] = 12.0
-    """It ends then, used or not."""
-    most_per_person: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
-    """Of one person at a time; the oldest ends when there is another."""
-    same_site: Literal["lax", "strict"] = "lax"
-    scopes: tuple[str, ...] = ("profile", "email")
-    """Asked of the issuer besides ``openid``; some give groups only for a scope."""
-
-
-class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[signin]``: whose tokens are believed, and which claims say who someone is."""
-
-    issuer: str
-    audience: str
-    discovery_url: str | None = None
-    """None: the issuer's own /.well-known/openid-configuration."""
-    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
-    organisations_claim: str = "organisations"
-    """The organisations that the caller may act for: a list, or one as text."""
-    roles_claim: str = "roles"
-    """The caller's roles: a list, or text with spaces between."""
-    role_names: dict[str, str] = {}
-    """The issuer's name of a role to ours, where they differ."""
-    sessions: SessionSettings | None = None
-    """None: nobody signs in with a browser here."""
-
-
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[audit]``: how the record of who read or changed what is kept."""
 
@@ -126,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     door: Door
     database: Database
-    signin: SignIn
+    signin: SignInSettings
     sources: Mapping[Kind, Source]
     own_fields: tuple[CustomField, ...] = ()
     audit: Audit = Audit()
@@ -228,32 +186,23 @@ def read_audit(tables: Mapping[str, Any], name: str, environment: Mapping[str, s
     return audit
 
 
-def read_signin(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> SignIn:
+def read_signin(
+    tables: Mapping[str, Any], name: str, environment: Mapping[str, str], roles: Roles | None = None
+) -> SignInSettings:
     """Whom the gateway believes. Raises SettingsError with what to mend."""
-    if "signin" not in tables:
-        raise SettingsError(f"{name}: [signin] is missing; give issuer and audience")
-    signin: SignIn = _table(SignIn, tables["signin"], "signin", name, environment)
-    _require_address(signin.issuer, "signin.issuer", name)
-    if signin.discovery_url is not None:
-        _require_address(signin.discovery_url, "signin.discovery_url", name)
-    if not signin.audience:
-        raise SettingsError(f"{name}: signin.audience: the name under which the issuer knows this gateway")
-    for algorithm in signin.algorithms or ("",):
-        if algorithm not in ALGORITHMS:
-            raise SettingsError(
-                f"{name}: signin.algorithms: {algorithm!r} cannot be used; there are {', '.join(ALGORITHMS)}"
-            )
-    for theirs, ours in signin.role_names.items():
-        if ours not in ROLES:
-            raise SettingsError(
-                f"{name}: signin.role_names.{theirs}: {ours!r} is unknown; there are {', '.join(sorted(ROLES))}"
-            )
+    table = tables.get("signin")
+    if not isinstance(table, dict) or not isinstance(table.get("issuers"), list):
+        raise SettingsError(
+            f"{name}: [signin] names nobody to believe; write [[signin.issuers]] with issuer and audience"
+        )
+    signin: SignInSettings = _table(SignInSettings, table, "signin", name, environment)
+    for fault in faults(signin, roles or Roles()):
+        raise SettingsError(f"{name}: {fault}")
     return signin
 
 
 def _require_address(address: str, place: str, name: str) -> None:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not is_address(address):
         raise SettingsError(f"{name}: {place}: an address that begins with https://")
 
 

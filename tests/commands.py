@@ -17,9 +17,10 @@ def settings_file(folder: Path, door: Door) -> Path:
     )
     path = folder / "gateway.toml"
     path.write_text(f"""
-        [signin]
+        [[signin.issuers]]
         issuer = "{door.issuer.url}"
         audience = "backoffice-gateway"
+        believed_for = ["customers", "staff"]
         [sources.crm]
         vendor = "hubspot"
         base_url = "{crm.base_url}"

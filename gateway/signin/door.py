@@ -4,14 +4,17 @@ from typing import Protocol
 
 from starlette.datastructures import Headers
 
-from gateway.settings import SignIn as SignInSettings
-from gateway.signin.issuers import IssuerKeys
+from gateway.signin.demands import Demands
+from gateway.signin.introspection import Introspection
+from gateway.signin.issuers import Issuers
 from gateway.signin.proof import Proof
 from gateway.signin.refused import SignInRefused
+from gateway.signin.settings import SignInSettings
 from gateway.signin.standing import Standing
-from gateway.signin.tokens import Tokens
+from gateway.signin.tokens import MAX_TOKEN_BYTES, Tokens, segment
 from permissions.principal import Principal
 from permissions.roles import Roles
+from sources.ports.members import MemberStore, OrganisationStore
 
 
 class Keys(Protocol):
@@ -35,31 +38,42 @@ class SignIn:
     def __init__(
         self,
         settings: SignInSettings,
-        roles: Roles | None = None,
+        roles: Roles,
         *,
+        organisations: OrganisationStore,
+        members: MemberStore,
         sessions: Sessions | None = None,
         api_keys: Keys | None = None,
     ) -> None:
-        self._tokens = Tokens(settings, IssuerKeys(settings))
-        self._standing = Standing(roles or Roles())
+        self.issuers = Issuers(settings.issuers)
+        self.demands = Demands(settings.demands, roles)
+        self._tokens = Tokens(self.issuers)
+        self._introspection = Introspection(self.issuers)
+        self.standing = Standing(settings, self.issuers, roles, organisations, members)
         self._sessions, self._api_keys = sessions, api_keys
 
     async def principal(
         self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
     ) -> Principal:
-        """The caller. Raises SignInRefused with what is wrong; never says more about a credential than its holder
-        knows."""
+        """The caller; ``route`` is the beginning of the path as the application knows it. Raises SignInRefused with what
+        is wrong; never says more about a credential than its holder knows."""
         wanted = headers.getlist("x-organisation")
         if len(wanted) > 1:
             raise SignInRefused("several X-Organisation headers; send one", status=400, code="BAD_USER_INPUT")
         proof = await self._proof(headers, method)
-        return await self._standing.principal(proof, wanted[0].strip() if wanted else None)
+        principal = await self.standing.principal(proof, wanted[0].strip() if wanted else None)
+        self.demands.check(principal, route, method)
+        return principal
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        await self._introspection.close()
 
     async def _proof(self, headers: Headers, method: str) -> Proof:
         sent = headers.getlist("authorization")
         if len(sent) > 1:
             # A proxy in front may have believed the other one.
-            raise SignInRefused("several Authorization headers; send one")
+            raise SignInRefused("several Authorization headers; send one", error="invalid_request")
         if not sent and self._sessions is not None:
             proof = await self._sessions.proof(headers, method=method)
             if proof is not None:
@@ -67,9 +81,19 @@ class SignIn:
         scheme, _, token = (sent[0] if sent else "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise SignInRefused("a bearer token is needed: Authorization: Bearer <token>")
+            raise SignInRefused("a bearer token is needed: Authorization: Bearer <token>", error=None)
+        if len(token) > MAX_TOKEN_BYTES:
+            raise SignInRefused("the token is too large")
         if self._api_keys is not None:
             proof = await self._api_keys.proof(token)
+            if proof is not None:
+                return proof
+        return await self._bearer(token)
+
+    async def _bearer(self, token: str) -> Proof:
+        # Whatever begins as a JWT does goes to no issuer: it may be another's.
+        if not token.startswith("ey") and segment(token.partition(".")[0]) is None:
+            proof = await self._introspection.proof(token)
             if proof is not None:
                 return proof
         return await self._tokens.proof(token)

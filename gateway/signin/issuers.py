@@ -1,8 +1,9 @@
-"""The issuers' keys, fetched from them alone and kept through their outages."""
+"""The configured issuers: which of them a token claims to be of, their discovery documents and keys, kept through outages."""
 
 import asyncio
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import aiohttp
@@ -11,8 +12,8 @@ import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, KeySet
 
-from gateway.settings import SignIn as SignInSettings
 from gateway.signin.refused import SignInRefused
+from gateway.signin.settings import TENANT, IssuerSettings
 
 REFETCH_SECONDS = 10
 """Unknown key ids cause at most one look at the issuer's keys in this time."""
@@ -25,9 +26,20 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class _Discovery(msgspec.Struct, frozen=True):
+class Discovery(msgspec.Struct, frozen=True):
+    """What an issuer says of itself (OpenID Connect Discovery 1.0, 3). None or empty: it does not say."""
+
     issuer: str
     jwks_uri: str
+    authorization_endpoint: str | None = None
+    token_endpoint: str | None = None
+    userinfo_endpoint: str | None = None
+    end_session_endpoint: str | None = None
+    introspection_endpoint: str | None = None
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ()
+    introspection_endpoint_auth_methods_supported: tuple[str, ...] = ()
+    id_token_signing_alg_values_supported: tuple[str, ...] = ()
+    authorization_response_iss_parameter_supported: bool = False
 
 
 class _Published(msgspec.Struct, frozen=True):
@@ -38,13 +50,18 @@ class IssuerKeys:
     """The issuer's keys, fetched when first needed, when a token names an unknown one, and now and then; kept when the
     issuer is away."""
 
-    def __init__(self, settings: SignInSettings) -> None:
-        self._discovery = (
-            settings.discovery_url or settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-        )
+    def __init__(self, settings: IssuerSettings) -> None:
+        # Entra ID describes all tenants at once under this name.
+        common = settings.issuer.replace(TENANT, "organizations")
+        self._discovery = settings.discovery_url or common.rstrip("/") + "/.well-known/openid-configuration"
         self._issuer = settings.issuer
+        self.document: Discovery | None = None
+        """As last fetched."""
+        self.refusal: str | None = None
+        """Why the last look did not help, for whoever mends the settings."""
         self._published: _Published | None = None
         self._keys: KeySet | None = None
+        self._tenants: Mapping[str, str] = {}
         self._asked_at = self._fetched_at = float("-inf")
         self._lock = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
@@ -66,6 +83,12 @@ class IssuerKeys:
             )
         return self._keys
 
+    def signs_for(self, key_id: str | None, issuer: str | None, tenant: str | None) -> bool:
+        """May this key sign for that issuer? Entra ID publishes keys of single tenants among everybody's, and says whose
+        they are."""
+        owner = self._tenants.get(key_id or "")
+        return owner is None or owner.replace(TENANT, tenant or "") == issuer
+
     def _knows(self, key_id: str | None) -> bool:
         return self._keys is not None and (
             key_id is None or any(key.kid == key_id for key in self._keys.keys)
@@ -75,22 +98,79 @@ class IssuerKeys:
         self._asked_at = time.monotonic()
         try:
             async with asyncio.timeout(FETCH_SECONDS), aiohttp.ClientSession() as session:
-                document = await self._read(session, self._discovery, _Discovery)
+                document = await self._read(session, self._discovery, Discovery)
                 if document.issuer != self._issuer:
-                    log.error("signin_discovery_names_another_issuer")
+                    self.refusal = f"the discovery document is of the issuer {document.issuer[:200]!r}"
+                    log.error("signin_discovery_names_another_issuer", issuer=self._issuer)
+                    return
+                if self._issuer.startswith("https:") and not document.jwks_uri.startswith("https:"):
+                    self.refusal = "its keys are not at an https:// address"
+                    log.error("signin_keys_without_https", issuer=self._issuer)
                     return
                 published = await self._read(session, document.jwks_uri, _Published)
         except (aiohttp.ClientError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
-            log.warning("signin_keys_not_fetched", reason=type(error).__name__)
+            self.refusal = f"{self._discovery} or its keys cannot be read ({type(error).__name__})"
+            log.warning("signin_keys_not_fetched", issuer=self._issuer, reason=type(error).__name__)
             return
-        self._fetched_at = time.monotonic()
-        if published != self._published and (keys := _usable(published.keys)):
+        self._fetched_at, self.document, self.refusal = time.monotonic(), document, None
+        if published == self._published:
+            return
+        if keys := _usable(published.keys):
             self._published, self._keys = published, keys
+            owned = [(row.get("kid"), row.get("issuer")) for row in published.keys]
+            self._tenants = {
+                kid: owner for kid, owner in owned if isinstance(kid, str) and isinstance(owner, str)
+            }
+        else:
+            self.refusal = "it publishes no key that can be used"
+            log.error("signin_issuer_publishes_no_usable_key", issuer=self._issuer)
 
     async def _read(self, session: aiohttp.ClientSession, url: str, type_: type[T]) -> T:
         async with session.get(url) as response:
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=type_)
+
+
+class Issuer:
+    """One issuer: what we know of it, and what it says of itself."""
+
+    def __init__(self, settings: IssuerSettings) -> None:
+        self.settings = settings
+        self.keys = IssuerKeys(settings)
+
+    async def document(self) -> Discovery:
+        """Kept through the issuer's outages. Raises SignInRefused 503 when it could never be fetched."""
+        if self.keys.document is None:
+            await self.keys.for_key(None)
+        if self.keys.document is None:
+            raise SignInRefused(
+                "the identity provider cannot be reached; try again", status=503, code="SOURCE_UNAVAILABLE"
+            )
+        return self.keys.document
+
+
+class Issuers:
+    """All of them. Iterates in the order of the settings."""
+
+    def __init__(self, settings: Sequence[IssuerSettings]) -> None:
+        self._all = [Issuer(one) for one in settings]
+        self._named = {
+            name: one for one in self._all for name in (one.settings.issuer, *one.settings.aliases)
+        }
+        self._patterns = [
+            (re.compile(re.escape(name).replace(re.escape(TENANT), "[^/]+")), one)
+            for name, one in self._named.items()
+            if TENANT in name
+        ]
+
+    def __iter__(self) -> Iterator[Issuer]:
+        return iter(self._all)
+
+    def of(self, name: str) -> Issuer | None:
+        """Whose name that is; says nothing about whether what bears it is genuine."""
+        if found := self._named.get(name):
+            return found
+        return next((one for pattern, one in self._patterns if pattern.fullmatch(name)), None)
 
 
 def _usable(published: Sequence[Mapping[str, Any]]) -> KeySet | None:
@@ -103,10 +183,7 @@ def _usable(published: Sequence[Mapping[str, Any]]) -> KeySet | None:
             keys.append(JWKRegistry.import_key(dict(row)))
         except (JoseError, ValueError, TypeError, KeyError) as error:
             log.warning("signin_key_not_usable", reason=type(error).__name__)
-    if not keys:
-        log.error("signin_issuer_publishes_no_usable_key")
-        return None
-    return KeySet(keys)
+    return KeySet(keys) if keys else None
 
 
 def _since(moment: float) -> float:

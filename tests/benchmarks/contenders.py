@@ -235,7 +235,8 @@ async def _fill_ledger(database_url: str, world: World) -> None:
 
 
 def _gateway_toml(urls: Mapping[str, str]) -> str:
-    lines = ["[signin]", f"issuer = {_toml(urls['issuer'])}", f"audience = {_toml(AUDIENCE)}"]
+    lines = ["[[signin.issuers]]", f"issuer = {_toml(urls['issuer'])}", f"audience = {_toml(AUDIENCE)}"]
+    lines.append('believed_for = ["customers", "staff"]')
     for row in REGISTRY:
         settings = msgspec.to_builtins(row.sandbox.settings_for(urls[row.vendor]))
         lines += [f"[sources.{row.kind.value}]", f"vendor = {_toml(row.vendor)}"]

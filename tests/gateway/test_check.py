@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.check import Finding, check_issuer, check_ledger, check_sources
-from gateway.settings import SignIn
+from gateway.check import Finding, check_issuers, check_ledger, check_sources
+from gateway.signin.settings import IssuerSettings, SignInSettings
 from sources.ledger.book import Ledger
 from sources.ports.common import CustomField, Scalar
 from sources.sandbox.world import World
@@ -167,28 +167,38 @@ async def test_an_own_field_that_the_vendor_cannot_have_is_named(door: Door, con
 
 async def test_the_issuer_and_the_database_have_a_line_each(door: Door, tmp_path: Path) -> None:
     url = door.issuer.url
+    discovery = f"{url}/.well-known/openid-configuration"
+    issuers = (
+        IssuerSettings(issuer=url, audience="x"),
+        IssuerSettings(issuer="http://127.0.0.1:1", audience="x"),
+        IssuerSettings(issuer=url + "/other", audience="x", discovery_url=discovery),
+        IssuerSettings(issuer=url, audience="x", algorithms=("ES256",)),
+        IssuerSettings(
+            issuer=url, audience="x", introspect=True, introspection_url=f"{url}/nowhere",
+            client_id="gateway", client_secret="s",
+        ),
+    )  # fmt: skip
     away = await Ledger.open(f"postgresql://postgres@/postgres?host={tmp_path}")
     try:
         lines = [
-            await check_issuer(SignIn(issuer=url, audience="x")),
-            await check_issuer(SignIn(issuer="http://127.0.0.1:1", audience="x")),
-            await check_issuer(
-                SignIn(
-                    issuer=url + "/other",
-                    audience="x",
-                    discovery_url=f"{url}/.well-known/openid-configuration",
-                )
-            ),
+            *await check_issuers(SignInSettings(issuers=issuers)),
             await check_ledger(door.office.ledger),
             await check_ledger(away),
         ]
     finally:
         await away.close()
 
-    assert [line.ok for line in lines] == [True, False, False, True, False]
-    assert lines[0].detail == f"{url}: 1 key(s)"
-    assert lines[1].detail == "http://127.0.0.1:1: no keys; see signin.issuer or signin.discovery_url"
-    assert lines[4].detail.endswith("see database.url or DATABASE_URL")
+    assert [line.ok for line in lines] == [True, False, False, False, False, True, False]
+    assert [line.detail for line in lines[:5]] == [
+        f"{url}: 1 key(s), believed for customers",
+        "http://127.0.0.1:1: no keys: http://127.0.0.1:1/.well-known/openid-configuration or its keys cannot be read"
+        " (ClientConnectorError); see signin.issuers[1].issuer and signin.issuers[1].discovery_url",
+        f"{url}/other: no keys: the discovery document is of the issuer {url!r};"
+        " see signin.issuers[2].issuer and signin.issuers[2].discovery_url",
+        f"{url}: it signs with RS256; see signin.issuers[3].algorithms",
+        f"{url}: introspection: the issuer answers 404; see signin.issuers[4].client_id and .introspection_url",
+    ]
+    assert lines[6].detail.endswith("see database.url or DATABASE_URL")
 
 
 # -- the command ---------------------------------------------------------------------------------------------------------

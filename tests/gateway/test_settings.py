@@ -15,7 +15,7 @@ from sources.transport.wiring import Wiring
 EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
 
 BASE = """
-[signin]
+[[signin.issuers]]
 issuer = "https://login.example"
 audience = "gateway"
 
@@ -33,6 +33,14 @@ def read(folder: Path, text: str, environment: dict[str, str] | None = None):  #
     return load(path, ENVIRONMENT if environment is None else environment)
 
 
+ISSUER = '\n[[signin.issuers]]\nissuer = "https://login.example"\naudience = "gateway"\n'
+INTROSPECT = 'introspect = true\nclient_id = "x"\nclient_secret = "x"\n'
+
+
+def issuer(lines: str) -> str:
+    return BASE.replace("[[signin.issuers]]", f"[[signin.issuers]]\n{lines}")
+
+
 def own_field(**changes: str) -> str:
     lines = {
         "type": '"Account"', "name": '"renewalDate"', "property": '"renewal_date"', "scalar": '"Date"',
@@ -43,22 +51,76 @@ def own_field(**changes: str) -> str:
 
 WRONG = {
     "no TOML": ("[signin", "gateway.toml: "),
-    "unknown table": (BASE + "[sorces]", "[sorces] is unknown; there are database, fields, gateway, signin, sources"),
-    "no signin": ("[sources.crm]\nvendor='hubspot'\ntoken='x'", "[signin] is missing; give issuer and audience"),
-    "no audience": (BASE.replace('audience = "gateway"', ""), "signin: Object missing required field `audience`"),
-    "empty audience": (BASE.replace('"gateway"', '""'), "signin.audience: "),
-    "issuer without scheme": (BASE.replace("https://", ""), "signin.issuer: an address that begins with https://"),
+    "unknown table": (BASE + "[sorces]", "[sorces] is unknown; there are "),
+    "no signin": (
+        "[sources.crm]\nvendor='hubspot'\ntoken='x'",
+        "[signin] names nobody to believe; write [[signin.issuers]] with issuer and audience",
+    ),
+    "an issuer in [signin] itself": (
+        BASE.replace("[[signin.issuers]]", "[signin]"),
+        "[signin] names nobody to believe; write [[signin.issuers]] with issuer and audience",
+    ),
+    "no issuer at all": (
+        "signin.issuers = []\n[sources.crm]\nvendor='hubspot'\ntoken='x'", "signin.issuers: name at least one issuer",
+    ),
+    "no audience": (
+        BASE.replace('audience = "gateway"', ""), "signin.issuers[0]: Object missing required field `audience`",
+    ),
+    "empty audience": (BASE.replace('"gateway"', '""'), "signin.issuers[0].audience: "),
+    "an empty audience among others": (BASE.replace('"gateway"', '["gateway", ""]'), "signin.issuers[0].audience: "),
+    "issuer without scheme": (
+        BASE.replace("https://", ""), "signin.issuers[0].issuer: an address that begins with https://",
+    ),
     "a secret shared with the issuer": (
-        BASE.replace("[signin]", '[signin]\nalgorithms = ["HS256"]'),
-        "signin.algorithms: 'HS256' cannot be used; there are RS256",
+        issuer('algorithms = ["HS256"]'), "signin.issuers[0].algorithms: 'HS256' cannot be used; there are RS256",
     ),
-    "alg none": (BASE.replace("[signin]", '[signin]\nalgorithms = ["RS256", "none"]'), "signin.algorithms: 'none'"),
-    "no algorithm": (BASE.replace("[signin]", "[signin]\nalgorithms = []"), "signin.algorithms: "),
+    "alg none": (issuer('algorithms = ["RS256", "none"]'), "signin.issuers[0].algorithms: 'none'"),
+    "no algorithm": (issuer("algorithms = []"), "signin.issuers[0].algorithms: "),
     "a role that is none": (
-        BASE.replace("[signin]", '[signin]\nrole_names = { boss = "ownr" }'),
-        "signin.role_names.boss: 'ownr' is unknown; there are admin, finance",
+        issuer('role_names = { boss = "ownr" }'),
+        "signin.issuers[0].role_names.boss: 'ownr' is unknown; there are admin, finance",
     ),
-    "unknown key": (BASE.replace("[signin]", "[signin]\nisuer = 'x'"), "signin: Object contains unknown field `isuer`"),
+    "a group's role that is none": (
+        issuer('group_roles = { bosses = ["owner", "ownr"] }'), "signin.issuers[0].group_roles.bosses: 'ownr' is unknown",
+    ),
+    "a role of staff by a customers' issuer": (
+        issuer('group_roles = { agents = "support" }'),
+        "signin.issuers[0].group_roles.agents: 'support' is a role of staff, for whom this issuer is not believed;"
+        " see signin.issuers[0].believed_for",
+    ),
+    "believed for nobody": (issuer("believed_for = []"), 'signin.issuers[0].believed_for: "customers", "staff" or both'),
+    "believed for anybody": (issuer('believed_for = ["all"]'), "signin.issuers[0].believed_for[0]: Invalid enum value 'all'"),
+    "nobody's subject": (issuer("subject_claims = []"), "signin.issuers[0].subject_claims: such as"),
+    "every tenant there is": (
+        BASE.replace("https://login.example", "https://login.example/{tenantid}/v2.0"),
+        "signin.issuers[0].tenants: list those who are customers; anybody can have a tenant",
+    ),
+    "organisations twice": (
+        issuer('organisations = ["a"]\ntenant_organisations = { t = "a" }'),
+        "signin.issuers[0].organisations: leave it out, or tenant_organisations",
+    ),
+    "introspection as nobody": (issuer("introspect = true"), "signin.issuers[0].introspect: takes client_id and client_secret"),
+    "introspection nowhere": (issuer('introspection_url = "login.example"'), "signin.issuers[0].introspection_url: an address"),
+    "the same issuer twice": (BASE + ISSUER, "signin.issuers[1]: https://login.example is signin.issuers[0], too"),
+    "an alias that is another": (
+        BASE + ISSUER.replace("login.example", "b.example") + 'aliases = ["https://login.example"]',
+        "signin.issuers[1]: https://login.example is signin.issuers[0], too; each issuer stands once",
+    ),
+    "a token shown to two issuers": (
+        issuer(INTROSPECT) + ISSUER.replace("login.example", "b.example") + INTROSPECT,
+        "signin.issuers[1].opaque_prefix: is signin.issuers[0]'s, too; a token must not be shown to two issuers",
+    ),
+    "a demand for nothing": (BASE + "[[signin.demands]]", "signin.demands[0]: say what it demands: acr, amr or max_age"),
+    "a demand nowhere": (BASE + "[[signin.demands]]\nroute='graphql'\nacr=['a']", "signin.demands[0].route: "),
+    "a demand of nobody": (BASE + "[[signin.demands]]\ncallers=[]\nacr=['a']", "signin.demands[0].callers: "),
+    "a demand with quotes": (BASE + "[[signin.demands]]\nacr=['a\"b']", "signin.demands[0].acr: "),
+    "a demand in small letters": (BASE + "[[signin.demands]]\nmethods=['post']\nacr=['a']", "signin.demands[0].methods: "),
+    "a demand of files' mutations": (
+        BASE + "[[signin.demands]]\nroute='/files'\noperations=['mutation']\nmax_age=60", "signin.demands[0].operations: ",
+    ),
+    "a demand of no age": (BASE + "[[signin.demands]]\nmax_age=0", "signin.demands[0].max_age: Expected `int` >= 1"),
+    "unknown key": (issuer("isuer = 'x'"), "signin.issuers[0]: Object contains unknown field `isuer`"),
+    "unknown key of signin": (BASE + "[signin.demandz]\nx = 1", "signin: Object contains unknown field `demandz`"),
     "no CRM": (BASE.partition("[sources")[0], "[sources.crm] is missing"),
     "sources no table": ("sources = 5\n" + BASE.partition("[sources")[0], "sources: write [sources.crm] and the like"),
     "unknown kind": (BASE + "[sources.erb]\nvendor='xero'", "sources.erb: unknown; there are crm, documents, erp, helpdesk"),

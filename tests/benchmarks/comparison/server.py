@@ -21,11 +21,11 @@ from gateway.endpoint import GraphQLEndpoint
 from gateway.execution.engine import Engine
 from gateway.office import Office
 from gateway.settings import Database, Door, Settings
-from gateway.settings import SignIn as SignInSettings
 from gateway.signin.door import SignIn
+from gateway.signin.settings import IssuerSettings, SignInSettings
 from permissions.policy import Policy
 from permissions.principal import Principal
-from permissions.roles import scopes_of
+from permissions.roles import Roles
 from tests.benchmarks.comparison.graph import Schema
 from tests.benchmarks.comparison.rows import Upstreams
 
@@ -76,7 +76,7 @@ class Anyone:
     """In the sign-in's place where no issuer is named."""
 
     def __init__(self) -> None:
-        self._principal = Principal("u1", None, None, ("owner",), scopes_of(["owner"]), "1", ("1",))
+        self._principal = Principal("u1", None, None, ("owner",), Roles().scopes_of(["owner"]), "1", ("1",))
 
     async def principal(
         self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
@@ -91,9 +91,11 @@ class Comparison:
     def __init__(self) -> None:
         issuer = os.environ.get("BENCH_ISSUER")
         audience = os.environ.get("BENCH_AUDIENCE", AUDIENCE)
-        signin = SignInSettings(issuer or "", audience)
+        signin = SignInSettings(issuers=(IssuerSettings(issuer=issuer or "", audience=audience),))
         self.settings = Settings(Door(), Database(), signin, {})
-        self.signin = SignIn(signin) if issuer else Anyone()
+        # Its callers are customers' by their claims: no ledger is asked.
+        nobody = cast(Any, None)
+        self.signin = SignIn(signin, Roles(), organisations=nobody, members=nobody) if issuer else Anyone()
         self.schema = Schema()
         self.engine = Engine(self.schema)
         self._upstreams = Upstreams(upstream_urls())
