@@ -1,4 +1,4 @@
-"""The commands: ``gateway demo | serve | check | schema | links | organisations``."""
+"""The commands: ``gateway demo | serve | check | schema | links | organisations | members``."""
 
 import asyncio
 import difflib
@@ -8,19 +8,20 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-import uvicorn
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app import KEEP_ALIVE_SECONDS, create_app
+from gateway.app import create_app
 from gateway.check import Finding, check_issuers, check_ledger, check_sources
+from gateway.console import TOML, Config, in_office, ledger_at, read_settings, stop
 from gateway.matching import described_links, match_all
+from gateway.members import members_app
 from gateway.office import Office
+from gateway.server import Server
 from gateway.settings import (
-    Database,
     Settings,
     SettingsError,
     load,
@@ -33,7 +34,6 @@ from permissions.policy import PolicyError
 from resolvers.own_fields import OwnFieldError
 from resolvers.schema import build_schema
 from sources.ledger.book import Ledger
-from sources.ledger.embedded import EmbeddedPostgres
 from sources.ports.common import CustomField, Ref
 from sources.ports.errors import SourceError
 from sources.ports.links import LinkState, LinkTaken
@@ -49,11 +49,10 @@ organisations_app = typer.Typer(
 )
 app.add_typer(links_app, name="links")
 app.add_typer(organisations_app, name="organisations")
+app.add_typer(members_app, name="members")
 
-Config = Annotated[Path, typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", help="The settings file.")]
 AccountArgument = Annotated[str, typer.Argument(help="The account in the CRM: hubspot:901")]
 
-TOML = Path("gateway.toml")
 DEMO = Path(".demo")
 
 
@@ -86,26 +85,18 @@ def serve(
 ) -> None:
     """The gateway over the systems that gateway.toml names."""
     configure()
-    settings = _settings(config)
+    settings = read_settings(config)
     # uvicorn gives a signal back when it has stopped: by default this one would end us before an embedded database is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with _database(settings.database) as url:
+    with ledger_at(settings.database) as url:
         try:
             asyncio.run(_open(settings, url))
             application = create_app(settings, url)
         except SourceError as error:
-            _stop(str(error))
+            stop(str(error))
         except (OwnFieldError, PolicyError, SettingsError) as error:
-            _stop(f"{config.name}: {error}")
-        uvicorn.run(
-            application,
-            host=host,
-            port=port,
-            access_log=False,
-            log_level="info",
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
+            stop(f"{config.name}: {error}")
+        Server(application, host, port, log_level="info").run()
 
 
 @app.command()
@@ -148,7 +139,7 @@ def schema(
         )
         sys.stdout.writelines(difference)
         if difference:
-            _stop("schema.graphql is not what the code gives; run `make schema`")
+            stop("schema.graphql is not what the code gives; run `make schema`")
     else:
         sys.stdout.write(text)
 
@@ -170,7 +161,7 @@ def links_list(
             for ref in [link.counterpart] if link.counterpart else link.candidates:
                 print(f"    {ref}  {names[ref]}")
 
-    _in_office(config, show)
+    in_office(config, show)
 
 
 @links_app.command("match")
@@ -181,7 +172,7 @@ def links_match(config: Config = TOML) -> None:
         for system, states in (await match_all(office.backoffice)).items():
             print(f"{system}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
 
-    _in_office(config, match)
+    in_office(config, match)
 
 
 @links_app.command("confirm")
@@ -197,14 +188,14 @@ def links_confirm(
         await _require_account(office, account)
         (found,) = await _port(office, _ref(counterpart).source).customers([_ref(counterpart)])
         if found is None:
-            _stop(f"{counterpart}: there is no such customer")
+            stop(f"{counterpart}: there is no such customer")
         try:
             await office.ledger.links.confirm(_ref(account), _ref(counterpart), by)
         except LinkTaken:
-            _stop(f"{counterpart} is another account's; `gateway links forget` that link first")
+            stop(f"{counterpart} is another account's; `gateway links forget` that link first")
         print(f"{account} is {counterpart}")
 
-    _in_office(config, confirm)
+    in_office(config, confirm)
 
 
 @links_app.command("none")
@@ -222,7 +213,7 @@ def links_none(
         await office.ledger.links.declare_absent(_ref(account), source, by)
         print(f"{account} has no counterpart in {source}")
 
-    _in_office(config, declare)
+    in_office(config, declare)
 
 
 @links_app.command("forget")
@@ -237,7 +228,7 @@ def links_forget(
         await office.ledger.links.forget(_ref(account), source)
         print(f"{account}: forgotten in {source}")
 
-    _in_office(config, forget)
+    in_office(config, forget)
 
 
 @organisations_app.command("set")
@@ -257,10 +248,10 @@ def organisations_set(
                 OrganisationRecord(organisation, name, tuple(_ref(account) for account in accounts))
             )
         except AccountTaken:
-            _stop("one of these accounts belongs to another organisation; see `gateway organisations list`")
+            stop("one of these accounts belongs to another organisation; see `gateway organisations list`")
         print(f"{organisation}: {', '.join(accounts)}")
 
-    _in_office(config, save)
+    in_office(config, save)
 
 
 @organisations_app.command("list")
@@ -276,7 +267,7 @@ def organisations_list(config: Config = TOML) -> None:
             after = page[-1].id
         Console().print(table if table.row_count else "none")
 
-    _in_office(config, show)
+    in_office(config, show)
 
 
 async def _open(settings: Settings, database_url: str) -> None:
@@ -310,7 +301,7 @@ async def _check_parts(
         database = read_database(tables, config.name, os.environ)
     except SettingsError as error:
         return [Finding("database", False, f"not configured: {error}")]
-    with _database(database) as url:
+    with ledger_at(database) as url:
         ledger = await Ledger.open(url)
         try:
             findings = [await check_ledger(ledger)]
@@ -326,53 +317,10 @@ async def _check_parts(
     return findings
 
 
-def _in_office(config: Path, work: object) -> None:
-    configure()
-    settings = _settings(config)
-
-    async def inside(url: str) -> None:
-        async with Office(settings, url) as office:
-            await work(office)  # type: ignore[operator]
-
-    with _database(settings.database) as url:
-        try:
-            asyncio.run(inside(url))
-        except (SourceError, OwnFieldError, PolicyError, SettingsError) as error:
-            _stop(str(error))
-
-
-class _database:  # noqa: N801
-    """The ledger's address: the one that is set, or an embedded PostgreSQL while inside."""
-
-    def __init__(self, database: Database) -> None:
-        self._url, self._folder = database.url, Path(database.folder)
-        self._embedded: EmbeddedPostgres | None = None
-
-    def __enter__(self) -> str:
-        if self._url:
-            return self._url
-        self._embedded = EmbeddedPostgres()
-        try:
-            return self._embedded.start(self._folder)
-        except RuntimeError as error:
-            _stop(f"{error}; or set DATABASE_URL to a PostgreSQL server")
-
-    def __exit__(self, *error: object) -> None:
-        if self._embedded:
-            self._embedded.stop()
-
-
-def _settings(config: Path) -> Settings:
-    try:
-        return load(config)
-    except SettingsError as error:
-        _stop(str(error))
-
-
 def _ref(text: str) -> Ref:
     source, _, id = text.partition(":")
     if not source or not id:
-        _stop(f"{text}: write it as system:id, such as hubspot:901")
+        stop(f"{text}: write it as system:id, such as hubspot:901")
     return Ref(source, id)
 
 
@@ -380,7 +328,7 @@ def _port(office: Office, source: str) -> Any:
     """The connected system of this name, other than the CRM."""
     ports = {port.name: port for kind, port in office.ports.items() if kind is not Kind.CRM}
     if source not in ports:
-        _stop(f"{source}: not a connected system; there are {', '.join(sorted(ports))}")
+        stop(f"{source}: not a connected system; there are {', '.join(sorted(ports))}")
     return ports[source]
 
 
@@ -390,9 +338,9 @@ async def _require_account(office: Office, account: str) -> None:
         await office.backoffice.crm.accounts([ref]) if ref.source == office.backoffice.crm.name else (None,)
     )
     if found is None:
-        _stop(f"{account}: there is no such account in the CRM")
+        stop(f"{account}: there is no such account in the CRM")
     if found.ref != ref:
-        _stop(f"{account} was merged into {found.ref}; use that one")
+        stop(f"{account} was merged into {found.ref}; use that one")
 
 
 def _refuse_taken(port: int) -> None:
@@ -401,9 +349,4 @@ def _refuse_taken(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            _stop(f"port {port} is in use; choose another: make demo ARGS='--port {port + 1}'")
-
-
-def _stop(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
+            stop(f"port {port} is in use; choose another: make demo ARGS='--port {port + 1}'")

@@ -5,37 +5,42 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from uuid import uuid4
 
 import aiohttp
 import msgspec
-import uvicorn
 from rich.console import Console
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.app import KEEP_ALIVE_SECONDS, create_app
-from gateway.demo_issuer import AUDIENCE, DemoIssuer, DemoPersona
+from gateway.app import create_app
+from gateway.demo_issuer import AUDIENCE, CLIENT_ID, DemoIssuer, DemoPersona
 from gateway.graphiql import GraphiQLConfig, Persona, SampleQuery
 from gateway.matching import match_all
-from gateway.settings import Database, Door, Settings, Source
+from gateway.server import Server
+from gateway.settings import Database, Door, Invitations, Mail, Settings, Source
+from gateway.signin.session_settings import SessionSettings
 from gateway.signin.settings import IssuerSettings, SignInSettings
 from gateway.telemetry import configure
+from permissions.roles import Roles
 from resolvers.vocabulary import node_id
 from sources.layers.matching import MatchingRules
 from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
-from sources.ports.common import Criterion, CustomField, Ref, Scalar
-from sources.ports.members import OrganisationRecord
+from sources.ports.common import PAGE_CAP, Criterion, CustomField, Ref, Scalar, Window
+from sources.ports.members import BookQuery, Granting, MemberRecord, OrganisationRecord
 from sources.registry import REGISTRY, Kind
+from sources.sandbox.letters import LetterBox, letter_box
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
+from sources.transport.smtp import Encryption
 
 OWN_FIELDS = (
     CustomField(
@@ -68,7 +73,7 @@ class Backoffices(msgspec.Struct, frozen=True):
 
 
 def personas_of(world: World) -> list[DemoPersona]:
-    """Four roles at two customers, and two of the firm's own people."""
+    """Four roles at two customers, somebody without any, and two of the firm's own people."""
     people = []
     for account, organisation in zip(world.accounts[:2], ORGANISATIONS, strict=True):
         for role in ("owner", "finance", "standard", "read-only"):
@@ -84,6 +89,16 @@ def personas_of(world: World) -> list[DemoPersona]:
             )
     people.append(
         DemoPersona(
+            id="newcomer",
+            name="Nina Newcomer",
+            email=f"nina@{world.accounts[0].domain}",
+            role=NEWCOMER,
+            organisation=None,
+            label="Nina Newcomer (a member of nothing)",
+        )
+    )
+    people.append(
+        DemoPersona(
             "support", "Sam Support", "support@firm.example", "support", None, "Support agent (staff)"
         )
     )
@@ -96,11 +111,15 @@ def personas_of(world: World) -> list[DemoPersona]:
 ORGANISATIONS = ("harbour", "moeller")
 """The ids of the two customers' organisations."""
 
+NEWCOMER = "newcomer"
+"""No role: somebody whom the issuer knows and nobody has invited yet."""
+
 DESCRIPTIONS = {
     "owner": "Sees everything of this customer.",
     "finance": "Sees invoices and documents, no tickets.",
     "standard": "Sees tickets and documents, no invoices.",
     "read-only": "Sees everything of this customer and changes nothing.",
+    NEWCOMER: "Sees nothing until an owner's invitation is accepted.",
     "support": "Sees all customers, and internal notes on tickets.",
     "admin": "Sees everything.",
 }
@@ -108,10 +127,12 @@ DESCRIPTIONS = {
 
 
 class Sandboxes(msgspec.Struct, frozen=True):
-    """The running sandboxes by vendor, and where they and the issuer listen."""
+    """The running sandboxes by vendor, where they and the issuer listen, and the mail server: ``letters`` is its page and
+    ``smtp`` its host and port."""
 
     running: dict[str, Sandbox]
     urls: dict[str, str]
+    letters: LetterBox
 
 
 @asynccontextmanager
@@ -128,19 +149,35 @@ async def sandboxes(world: World, issuer: DemoIssuer, quotas: bool) -> AsyncIter
                     sandbox.limits.set(limit.name, concurrent=limit.concurrent)
             urls[name] = (await stack.enter_async_context(serve(sandbox))).url
         issuer.url = urls["issuer"]
-        yield Sandboxes(made, urls)
+        letters = await stack.enter_async_context(letter_box())
+        urls |= {"letters": letters.url, "smtp": f"{letters.host}:{letters.port}"}
+        yield Sandboxes(made, urls, letters)
 
 
-def settings_for(urls: Mapping[str, str], **door: Any) -> Settings:
-    """The gateway's settings over running sandboxes."""
+def settings_for(
+    urls: Mapping[str, str],
+    *,
+    membership: Literal["claims", "ledger"] = "claims",
+    sessions: SessionSettings | None = None,
+    **door: Any,
+) -> Settings:
+    """The gateway's settings over running sandboxes. Where it has a public_url, people may sign in with a browser."""
+    host, _, port = urls["smtp"].partition(":")
     by_number = MatchingRules(criteria=(Criterion.NUMBER,))
     return Settings(
         door=Door(**door),
         database=Database(),
         signin=SignInSettings(
+            membership=membership,
             issuers=(
-                IssuerSettings(issuer=urls["issuer"], audience=AUDIENCE, believed_for=("customers", "staff")),
-            )
+                IssuerSettings(
+                    issuer=urls["issuer"],
+                    audience=AUDIENCE,
+                    believed_for=("customers", "staff"),
+                    client_id=CLIENT_ID,
+                ),
+            ),
+            sessions=sessions or (SessionSettings() if door.get("public_url") else None),
         ),
         sources={
             row.kind: Source(
@@ -151,6 +188,16 @@ def settings_for(urls: Mapping[str, str], **door: Any) -> Settings:
             for row in REGISTRY
         },
         own_fields=OWN_FIELDS,
+        mail=Mail(
+            host=host,
+            port=int(port),
+            sender="portal@firm.example",
+            sender_name="The Firm",
+            encryption=Encryption.NONE,
+        ),
+        invitations=Invitations(
+            accept_url=f"{door.get('public_url', 'http://portal.example')}/graphiql/#{{secret}}"
+        ),
     )
 
 
@@ -158,6 +205,36 @@ async def save_organisations(ledger: Ledger, accounts: tuple[tuple[str, str], ..
     """The two customers of the demo as organisations."""
     for id, (hubspot_id, name) in zip(ORGANISATIONS, accounts, strict=True):
         await ledger.organisations.save(OrganisationRecord(id, name, (Ref("hubspot", hubspot_id),)))
+
+
+async def save_members(ledger: Ledger, issuer: str, personas: Sequence[DemoPersona]) -> None:
+    """The customers' people among the personas. Whoever an earlier start of the demo knew is removed: its issuer is gone."""
+    roles = Roles()
+    granting = Granting(by="demo", owner=roles.owner, roles=frozenset(roles.of_customers))
+    for organisation in ORGANISATIONS:
+        page = await ledger.members.members_of(BookQuery(organisation, Window(first=PAGE_CAP)))
+        known = {member.subject for member in page.rows if member.issuer == issuer}
+        for persona in personas:
+            if persona.organisation == organisation and persona.id not in known:
+                await ledger.members.add(_member(persona, organisation, issuer), granting)
+        for member in page.rows:
+            if member.issuer != issuer:
+                await ledger.members.remove(organisation, member.id, granting)
+
+
+def _member(persona: DemoPersona, organisation: str, issuer: str) -> MemberRecord:
+    now = datetime.now(UTC)
+    return MemberRecord(
+        id=str(uuid4()),
+        organisation=organisation,
+        roles=(persona.role,),
+        created_at=now,
+        issuer=issuer,
+        subject=persona.id,
+        name=persona.name,
+        email=persona.email,
+        joined_at=now,
+    )
 
 
 def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
@@ -189,7 +266,7 @@ async def _serve(
     port: int, backoffices: Backoffices, database_url: str, folder: Path, console: Console
 ) -> None:
     url = f"http://127.0.0.1:{port}"
-    settings = settings_for(backoffices.urls, public_url=url)
+    settings = settings_for(backoffices.urls, membership="ledger", public_url=url)
     issuer = backoffices.urls["issuer"]
 
     async def token(request: Request) -> Response:
@@ -210,16 +287,7 @@ async def _serve(
         graphiql=page,
         graphiql_routes_before=[Route("/token", token, methods=["POST"])],
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            "127.0.0.1",
-            port,
-            log_level="warning",
-            access_log=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-    )
+    server = Server(app, "127.0.0.1", port)
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.05)
@@ -230,6 +298,7 @@ async def _serve(
     config = folder / "gateway.toml"
     config.write_bytes(settings_file(settings, database_url))
     await save_organisations(office.ledger, backoffices.accounts)
+    await save_members(office.ledger, issuer, backoffices.personas)
     with console.status("Matching accounts across the systems ..."):
         tally = await match_all(office.backoffice)
     _welcome(url, personas, config, tally, backoffices.urls)
@@ -246,11 +315,22 @@ def settings_file(settings: Settings, database_url: str) -> bytes:
         "gateway": {"public_url": settings.door.public_url},
         "database": {"url": database_url},
         "signin": {
+            "membership": settings.signin.membership,
             "issuers": [
-                {"issuer": one.issuer, "audience": one.audience, "believed_for": list(one.believed_for)}
+                _written(
+                    {
+                        "issuer": one.issuer,
+                        "audience": one.audience,
+                        "believed_for": list(one.believed_for),
+                        "client_id": one.client_id,
+                    }
+                )
                 for one in settings.signin.issuers
-            ]
+            ],
+            **({"sessions": {}} if settings.signin.sessions else {}),
         },
+        "mail": _written(msgspec.to_builtins(settings.mail or {})),
+        "invitations": msgspec.to_builtins(settings.invitations),
         "sources": sources,
         "fields": [
             _written(msgspec.to_builtins(field)) | {"values": dict(field.values)}
@@ -306,12 +386,56 @@ ARTICLES = """query Help($text: String!) {
 """
 
 
+MEMBERS = """query Members {
+  viewer {
+    organisation {
+      name
+      members(first: 20) { nodes { id name email roles state endsAt isViewer } }
+      invitations(first: 20) { nodes { id email roles state expiresAt deliveredAt } }
+      assignableRoles { name label }
+    }
+  }
+}
+"""
+
+INVITE = """# For an owner. The mail appears on the page of mails that the demo has printed where it was started.
+mutation Invite($input: InviteMemberInput!) {
+  inviteMember(input: $input) {
+    invitation { id email state expiresAt }
+    delivered
+    userErrors { code message field }
+  }
+}
+"""
+
+INVITE_VARIABLES = """{
+  "input": { "idempotencyKey": "invite-nina-1", "email": "nina@new.example", "roles": ["standard"] }
+}"""
+
+ACCEPT = """# Sign in as Nina Newcomer; the secret stands behind the # of the link in the mail.
+mutation Accept($input: AcceptInvitationInput!) {
+  acceptInvitation(input: $input) {
+    member { id roles }
+    organisation { id name }
+    userErrors { code message field }
+  }
+}
+"""
+
+ACCEPT_VARIABLES = """{
+  "input": { "idempotencyKey": "accept-1", "secret": "" }
+}"""
+
+
 def sample_queries(account: str) -> tuple[SampleQuery, ...]:
     """What opens in GraphiQL."""
     return (
         SampleQuery("Portal home", PORTAL_HOME, msgspec.json.encode({"id": account}).decode()),
         SampleQuery("Dashboard", DASHBOARD, "{}"),
         SampleQuery("Viewer", VIEWER, "{}"),
+        SampleQuery("Members", MEMBERS, "{}"),
+        SampleQuery("Invite a member", INVITE, INVITE_VARIABLES),
+        SampleQuery("Accept an invitation", ACCEPT, ACCEPT_VARIABLES),
         SampleQuery("Help articles", ARTICLES, '{"text": "invoice"}'),
     )
 
@@ -336,10 +460,13 @@ def _welcome(
             f"  {source:10} " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())),
             markup=False,
         )
+    say("\n[bold]Mails[/bold] that the gateway sends (invitations) are kept here")
+    say(f"  {urls['letters']}/", markup=False)
     command = os.path.relpath(Path(sys.executable).parent / "gateway")
     say("\n[bold]For the operator[/bold], beside this")
     for words, about in (
         ("check", "is each source configured, reachable, allowed?"),
+        (f"members list {ORGANISATIONS[0]}", "who may act for a customer, and who is invited"),
         ("links list", "which accounts are ambiguous, and what they could be"),
     ):
         say(f"  {command} {words} -c {config}   {about}", markup=False)

@@ -1,5 +1,6 @@
 """Everything that is open while the gateway runs: the ledger, the connected sources, the schema, the sign-in."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import date, datetime
@@ -7,18 +8,28 @@ from types import TracebackType
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
+from gateway.audit import AuditTrail
+from gateway.connections import Connections
 from gateway.execution.engine import Engine
 from gateway.files import SignedLinks
+from gateway.invitations import Post
 from gateway.settings import FIELD_KINDS, Settings, SettingsError
+from gateway.signin.api_keys import ApiKeys
+from gateway.signin.browser import BrowserSignIn
 from gateway.signin.door import SignIn
+from gateway.signin.sessions import Sessions
 from permissions.principal import Principal
 from permissions.roles import Roles
 from resolvers.context import Context
 from resolvers.schema import build_schema
+from sources.layers.books import BookReach, Books, ScopedBooks
 from sources.layers.matching import Matcher
 from sources.layers.scope import Backoffice, Reach, ScopedSources, Violations
+from sources.layers.touched import Touched
+from sources.ledger.audit_seal import Seal
 from sources.ledger.book import Ledger
 from sources.ports.errors import SourceError
+from sources.ports.viewings import ViewingTerms
 from sources.registry import Kind
 from sources.transport.deadline import remaining
 from sources.transport.wiring import Wiring
@@ -35,26 +46,58 @@ class Office:
         self._today = today or (lambda: datetime.now(zone).date())
         self.roles = Roles()
         self.files = SignedLinks(settings.door)
+        self.invitations = Post(settings.invitations, settings.mail, self.roles)
         self.schema = build_schema(settings.own_fields)
         self.engine = Engine(self.schema)
         self.violations = Violations()
         self.ports: dict[Kind, Any] = {}
         self._database_url = database_url
         self._stack = AsyncExitStack()
+        self.viewing_terms = ViewingTerms(
+            by_member=settings.signin.membership == "ledger",
+            default_minutes=settings.viewing.default_minutes,
+            max_minutes=settings.viewing.max_minutes,
+        )
+        self.connections = Connections(settings.subscriptions.connections)
+        self.browsers: BrowserSignIn
+        """Only where ``signin.sessions`` is set, and once it is open."""
+        self.closing = asyncio.Event()
+        """Set when the server begins to stop: what stays open must end."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self.ledger = await Ledger.open(self._database_url, patience=remaining)
+            sealing = self.settings.audit
+            self.ledger = await Ledger.open(
+                self._database_url, patience=remaining, seal=Seal(sealing.key, sealing.retired_keys)
+            )
             stack.push_async_callback(self.ledger.close)
             await self.ledger.migrate()
             self.ledger.watch()
+            self.audit = AuditTrail(self.ledger.audit, sealing)
+            self.audit.start()
+            stack.push_async_callback(self.audit.close)
+            api_keys = ApiKeys(self.ledger.service_accounts, self.roles)
+            stack.push_async_callback(api_keys.close)
+            sessions = self._sessions()
             self.signin = SignIn(
                 self.settings.signin,
                 self.roles,
                 organisations=self.ledger.organisations,
                 members=self.ledger.members,
+                sessions=sessions,
+                api_keys=api_keys,
+                viewings=self.ledger.viewings,
             )
             stack.push_async_callback(self.signin.close)
+            if sessions is not None and self.settings.signin.sessions is not None:
+                self.browsers = BrowserSignIn(
+                    self.settings.signin.sessions,
+                    self.settings.door.public_url,
+                    sessions,
+                    self.signin.issuers,
+                )
+                sweeping = asyncio.create_task(sessions.keep_swept(), name="sessions")
+                stack.callback(sweeping.cancel)
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 try:
@@ -75,25 +118,54 @@ class Office:
                 helpdesk=self.ports.get(Kind.HELPDESK),
                 documents=self.ports.get(Kind.DOCUMENTS),
             )
+            self.books = Books(
+                members=self.ledger.members,
+                organisations=self.ledger.organisations,
+                service_accounts=self.ledger.service_accounts,
+                viewings=self.ledger.viewings,
+                writes=self.ledger.writes,
+            )
             self._stack = stack.pop_all()
         return self
+
+    def _sessions(self) -> Sessions | None:
+        settings, public_url = self.settings.signin.sessions, self.settings.door.public_url
+        return None if settings is None else Sessions(settings, public_url, self.ledger.sessions)
+
+    def _sessions(self) -> Sessions | None:
+        settings = self.settings.signin.sessions
+        return settings and Sessions(settings, self.settings.door.public_url, self.ledger.sessions)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
 
-    async def context(self, principal: Principal) -> Context:
-        """What one request of this caller holds."""
-        sources, organisations = await self._view(principal)
-        return Context(principal, sources, self.schema.policy, organisations, self.files, self._today())
+    async def context(self, principal: Principal, touched: Touched | None = None) -> Context:
+        """What one request of this caller holds. ``touched`` takes note of the records that it is given."""
+        touched = touched or Touched()
+        sources, organisations = await self._view(principal, touched)
+        reach = BookReach(principal.organisation, all_organisations=principal.sees_all)
+        return Context(
+            principal,
+            sources,
+            self.schema.policy,
+            organisations,
+            self.files,
+            self._today(),
+            books=ScopedBooks(self.books, reach, touched),
+            roles=self.roles,
+            invitations=self.invitations,
+            key_lifetime=self.settings.api_keys.lifetime,
+            viewing_terms=self.viewing_terms,
+        )
 
-    async def sources_for(self, principal: Principal) -> ScopedSources:
+    async def sources_for(self, principal: Principal, touched: Touched) -> ScopedSources:
         """The sources as this caller may see them."""
-        sources, _ = await self._view(principal)
+        sources, _ = await self._view(principal, touched)
         return sources
 
-    async def _view(self, principal: Principal) -> tuple[ScopedSources, list[Any]]:
+    async def _view(self, principal: Principal, touched: Touched) -> tuple[ScopedSources, list[Any]]:
         ids = list(dict.fromkeys([*principal.organisations, *filter(None, [principal.organisation])]))
         known = [o for o in await self.ledger.organisations.organisations(ids) if o] if ids else []
         # Only staff to whom some organisations are assigned have several and act for none of them in particular.
@@ -104,4 +176,4 @@ class Office:
             unissued_invoices="invoices:drafts" in principal.scopes,
             internal_notes="tickets:internal" in principal.scopes,
         )
-        return ScopedSources(self.backoffice, reach, self.violations), known
+        return ScopedSources(self.backoffice, reach, self.violations, touched), known

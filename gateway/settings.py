@@ -15,14 +15,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.signin.settings import SessionSettings as SessionSettings
+from gateway.scim.settings import ScimSettings
+from gateway.scim.settings import faults as scim_faults
+from gateway.signin.session_settings import session_faults
 from gateway.signin.settings import SignInSettings, faults, is_address
 from permissions.roles import Roles
 from permissions.scopes import SCOPES
 from resolvers.own_fields import TYPES
 from sources.layers.matching import MatchingRules
 from sources.ports.common import Criterion, CustomField, Scalar
+from sources.ports.service_accounts import KeyLifetime
 from sources.registry import REGISTRY, Kind, Row, row
+from sources.transport.smtp import Encryption
 
 FIELD_KINDS = {"Account": Kind.CRM, "Contact": Kind.CRM, "Invoice": Kind.ERP, "Ticket": Kind.HELPDESK}
 """Which source an own field's property is read from."""
@@ -71,6 +75,64 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Records that wait for the database, at most."""
 
 
+class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[mail]``: the firm's mail server, for invitations."""
+
+    host: str
+    sender: str
+    """The address that mails come from."""
+    sender_name: str
+    """The firm, as customers know it."""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 587
+    encryption: Encryption = Encryption.STARTTLS
+    username: str | None = None
+    password: str | None = None
+    certificates: str | None = None
+    """A file of certificates to believe instead of the system's, for a server with one of the firm's own."""
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    """Seconds; never longer than the request may take."""
+
+
+class Invitations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[invitations]``: how people join an organisation."""
+
+    accept_url: str = ""
+    """The portal's page that accepts an invitation, with ``{secret}`` where its secret goes."""
+    days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7
+    """How long one can be accepted."""
+    require_verified_email: bool = False
+    """Only people whose issuer says that their e-mail address is verified, and only the one that was invited."""
+
+
+class ApiKeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[api_keys]``: how long the keys of service accounts last."""
+
+    default_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 90
+    """Where whoever makes one says nothing."""
+    maximum_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 365
+
+    @property
+    def lifetime(self) -> KeyLifetime:
+        """The same in time."""
+        return KeyLifetime(timedelta(days=self.default_days), timedelta(days=self.maximum_days))
+
+
+class Subscriptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[subscriptions]``: connections that stay open, WebSockets and event streams."""
+
+    operations: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    """At a time on one WebSocket."""
+    connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
+    """Of one caller, in each process."""
+
+
+class Viewing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[viewing]``: staff who look at the graph as a customer's person sees it."""
+
+    default_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 15
+    max_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 60
+
+
 class Source(msgspec.Struct, frozen=True):
     """``[sources.<kind>]``: one connected system."""
 
@@ -88,6 +150,13 @@ class Settings(msgspec.Struct, frozen=True):
     sources: Mapping[Kind, Source]
     own_fields: tuple[CustomField, ...] = ()
     audit: Audit = Audit()
+    mail: Mail | None = None
+    """None: no mails are sent; the inviting person passes the link on."""
+    invitations: Invitations = Invitations()
+    subscriptions: Subscriptions = Subscriptions()
+    api_keys: ApiKeySettings = ApiKeySettings()
+    scim: ScimSettings = ScimSettings()
+    viewing: Viewing = Viewing()
 
 
 class _OwnField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +196,20 @@ def load_tables(path: Path) -> dict[str, Any]:
 
 def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in these tables. Raises SettingsError with what to mend."""
-    known = {"gateway", "database", "signin", "audit", "sources", "fields"}
+    known = {
+        "gateway",
+        "database",
+        "signin",
+        "audit",
+        "mail",
+        "invitations",
+        "subscriptions",
+        "api_keys",
+        "scim",
+        "viewing",
+        "sources",
+        "fields",
+    }
     for table in tables.keys() - known:
         raise SettingsError(f"{name}: [{table}] is unknown; there are {', '.join(sorted(known))}")
     database = read_database(tables, name, environment)
@@ -150,12 +232,14 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
                 f"{name}: gateway.trusted_proxies: {network!r}: an address or network, such as 10.0.0.0/8"
             ) from None
     signin = read_signin(tables, name, environment)
+    _require_sessions(signin, door.public_url, name)
     sources = {
         Kind(kind): read_source(kind, table, name, environment)
         for kind, table in _kinds(tables.get("sources", {}), name)
     }
     if Kind.CRM not in sources:
         raise SettingsError(f"{name}: [sources.crm] is missing; accounts come from the CRM")
+    mail, invitations = _joining(tables, name, environment)
     return Settings(
         door=door,
         database=database,
@@ -163,7 +247,74 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         sources=sources,
         own_fields=_own_fields(tables.get("fields", []), name, environment),
         audit=read_audit(tables, name, environment),
+        mail=mail,
+        invitations=invitations,
+        subscriptions=_table(
+            Subscriptions, tables.get("subscriptions", {}), "subscriptions", name, environment
+        ),
+        viewing=_viewing(tables, name, environment),
+        api_keys=_api_keys(tables, name, environment),
+        scim=_scim(tables, name, environment, Roles()),
     )
+
+
+def _api_keys(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> ApiKeySettings:
+    keys: ApiKeySettings = _table(ApiKeySettings, tables.get("api_keys", {}), "api_keys", name, environment)
+    if keys.default_days > keys.maximum_days:
+        raise SettingsError(f"{name}: api_keys.default_days: at most maximum_days, {keys.maximum_days}")
+    return keys
+
+
+def _scim(
+    tables: Mapping[str, Any], name: str, environment: Mapping[str, str], roles: Roles
+) -> ScimSettings:
+    scim: ScimSettings = _table(ScimSettings, tables.get("scim", {}), "scim", name, environment)
+    for fault in scim_faults(scim, roles):
+        raise SettingsError(f"{name}: {fault}")
+    return scim
+
+
+def _viewing(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Viewing:
+    viewing: Viewing = _table(Viewing, tables.get("viewing", {}), "viewing", name, environment)
+    if viewing.default_minutes > viewing.max_minutes:
+        raise SettingsError(f"{name}: viewing.default_minutes: no more than max_minutes")
+    return viewing
+
+
+def _joining(
+    tables: Mapping[str, Any], name: str, environment: Mapping[str, str]
+) -> tuple[Mail | None, Invitations]:
+    invitations: Invitations = _table(
+        Invitations, tables.get("invitations", {}), "invitations", name, environment
+    )
+    url = invitations.accept_url
+    if url:
+        _require_address(url, "invitations.accept_url", name)
+        if "{secret}" not in url:
+            raise SettingsError(
+                f"{name}: invitations.accept_url: write {{secret}} where the secret goes, best behind a # "
+                "so that no log holds it: https://portal.example/join#{secret}"
+            )
+    if "mail" not in tables:
+        return None, invitations
+    mail: Mail = _table(Mail, tables["mail"], "mail", name, environment)
+    if not url:
+        raise SettingsError(
+            f"{name}: invitations.accept_url: [mail] sends invitations; name the portal's page that accepts them, "
+            "such as https://portal.example/join#{secret}"
+        )
+    if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", mail.sender):
+        raise SettingsError(
+            f"{name}: mail.sender: an e-mail address alone, such as portal@firm.example; "
+            "the name goes to sender_name"
+        )
+    if (mail.username is None) != (mail.password is None):
+        raise SettingsError(f"{name}: mail: write both username and password, or neither")
+    if mail.username is not None and mail.encryption is Encryption.NONE:
+        raise SettingsError(f'{name}: mail.encryption: a password is sent only over "starttls" or "tls"')
+    if mail.certificates is not None and not Path(mail.certificates).is_file():
+        raise SettingsError(f"{name}: mail.certificates: there is no file {mail.certificates}")
+    return mail, invitations
 
 
 def read_database(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Database:
@@ -199,6 +350,11 @@ def read_signin(
     for fault in faults(signin, roles or Roles()):
         raise SettingsError(f"{name}: {fault}")
     return signin
+
+
+def _require_sessions(signin: SignInSettings, public_url: str, name: str) -> None:
+    for fault in session_faults(signin.sessions, signin.issuers, public_url) if signin.sessions else ():
+        raise SettingsError(f"{name}: {fault}")
 
 
 def _require_address(address: str, place: str, name: str) -> None:

@@ -46,25 +46,28 @@ _READS = frozenset(
 )
 _EVERYTHING = frozenset(SCOPES) - SERVICE_SCOPES
 
-BUILT_IN = (
-    Role("owner", "Owner", _EVERYTHING - STAFF_SCOPES),
-    Role("finance", "Finance", _READS - {"tickets:read"}),
-    Role("standard", "Standard", _READS - {"invoices:read"}),
-    Role("read-only", "Read-only", _READS | {"members:read"}),
-    Role("partner", "Partner", frozenset({"accounts:read", "articles:read", "contacts:read"})),
-    Role(
-        "support",
-        "Support",
-        _READS | STAFF_SCOPES - {"invoices:drafts"} | {"members:read"},
-        held_by="staff",
-    ),
-    Role(
-        "finance-staff",
-        "Finance staff",
-        _READS | {"accounts:all", "invoices:drafts", "links:read"},
-        held_by="staff",
-    ),
-    Role("admin", "Admin", _EVERYTHING, held_by="staff"),
+BUILT_IN = tuple(
+    replace(role, built_in=role.name)
+    for role in (
+        Role("owner", "Owner", _EVERYTHING - STAFF_SCOPES),
+        Role("finance", "Finance", _READS - {"tickets:read"}),
+        Role("standard", "Standard", _READS - {"invoices:read"}),
+        Role("read-only", "Read-only", _READS | {"members:read"}),
+        Role("partner", "Partner", frozenset({"accounts:read", "articles:read", "contacts:read"})),
+        Role(
+            "support",
+            "Support",
+            _READS | STAFF_SCOPES - {"invoices:drafts"} | {"members:read"},
+            held_by="staff",
+        ),
+        Role(
+            "finance-staff",
+            "Finance staff",
+            _READS | {"accounts:all", "invoices:drafts", "links:read"},
+            held_by="staff",
+        ),
+        Role("admin", "Admin", _EVERYTHING, held_by="staff"),
+    )
 )
 """Customers' roles hold within their own organisation, staff's over all customers. Service accounts have no role."""
 

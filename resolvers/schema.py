@@ -10,18 +10,23 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
-from permissions.directives import requires
+from permissions.directives import AUTHENTICATED, requires, reveals
 from permissions.policy import Policy
 from resolvers.account import Account, AccountFilter, AccountOrdering, accounts_page
 from resolvers.batching import refuse_unbatched
 from resolvers.contact import Contact
 from resolvers.context import Context, Info
 from resolvers.document import Document
-from resolvers.errors import BadUserInput, Forbidden, GraphError, NotFound
+from resolvers.errors import BadUserInput, GraphError, NotFound
 from resolvers.invoice import Invoice
+from resolvers.member_changes import MemberMutations
 from resolvers.own_fields import FILTERS, OwnFieldError, OwnFieldsOf
+from resolvers.service_account import ServiceAccount, service_accounts_page
+from resolvers.service_account_changes import ServiceAccountMutations
+from resolvers.subscription import Subscription
 from resolvers.ticket import Article, Ticket
 from resolvers.viewer import Viewer
+from resolvers.viewing import ViewingMutations
 from resolvers.vocabulary import (
     SCALARS,
     After,
@@ -35,34 +40,49 @@ from resolvers.vocabulary import (
     ref_of,
     window,
 )
+from sources.layers.books import ScopedBooks
+from sources.layers.reads import reads_of
+from sources.layers.scope import ScopedSources
 from sources.ports.common import PAGE_CAP, CustomField, Ref
 from sources.ports.helpdesk import ArticleQuery
 
-ID = Annotated[strawberry.ID, strawberry.argument(description="The record's id in this graph.")]
+
+def _id(coordinate: str) -> Any:
+    """The argument that looks a record up by its id."""
+    return strawberry.argument(description="The record's id in this graph.", directives=[reveals(coordinate)])
 
 
 @strawberry.type(description="What can be asked.")
 class Query:
-    @strawberry.field(description="The caller.")
+    @strawberry.field(description="The caller.", directives=[AUTHENTICATED])
     def viewer(self, info: Info) -> Viewer | None:
         return info.context.principal  # type: ignore[return-value]
 
-    @batched(description="Any record by its id. Not there and not yours read the same: null, with NOT_FOUND.")
-    def node(self, info: Info, id: ID) -> Node | None:
+    @batched(
+        description="Any record by its id. Not there and not yours read the same: null, with NOT_FOUND.",
+        directives=[AUTHENTICATED],
+    )
+    def node(self, info: Info, id: Annotated[strawberry.ID, _id("Node.id")]) -> Node | None:
         return _node(info.context, id)  # type: ignore[no-any-return]
 
-    @batched(description=f"Several records by their ids, in the order asked; at most {PAGE_CAP}.")
+    @batched(
+        description=f"Several records by their ids, in the order asked; at most {PAGE_CAP}.",
+        directives=[AUTHENTICATED],
+    )
     def nodes(
         self,
         info: Info,
-        ids: Annotated[list[strawberry.ID], strawberry.argument(description="The records' ids.")],
+        ids: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(description="The records' ids.", directives=[reveals("Node.id")]),
+        ],
     ) -> list[Node | None] | None:
         if len(ids) > PAGE_CAP:
             raise BadUserInput(f"at most {PAGE_CAP} ids at once")
         return [_node_or_error(info.context, id) for id in ids]
 
     @batched(description="An account by its id.", directives=[requires("accounts:read")])
-    def account(self, info: Info, id: ID) -> Account | None:
+    def account(self, info: Info, id: Annotated[strawberry.ID, _id("Account.id")]) -> Account | None:
         return _record(info.context, "Account", ref_of("Account", id))  # type: ignore[no-any-return]
 
     @batched(
@@ -84,15 +104,15 @@ class Query:
         return accounts_page(info, first, after, last, before, filter, order_by)  # type: ignore[no-any-return]
 
     @batched(description="An invoice by its id.", directives=[requires("invoices:read")])
-    def invoice(self, info: Info, id: ID) -> Invoice | None:
+    def invoice(self, info: Info, id: Annotated[strawberry.ID, _id("Invoice.id")]) -> Invoice | None:
         return _record(info.context, "Invoice", ref_of("Invoice", id))  # type: ignore[no-any-return]
 
     @batched(description="A ticket by its id.", directives=[requires("tickets:read")])
-    def ticket(self, info: Info, id: ID) -> Ticket | None:
+    def ticket(self, info: Info, id: Annotated[strawberry.ID, _id("Ticket.id")]) -> Ticket | None:
         return _record(info.context, "Ticket", ref_of("Ticket", id))  # type: ignore[no-any-return]
 
     @batched(description="A document by its id.", directives=[requires("documents:read")])
-    def document(self, info: Info, id: ID) -> Document | None:
+    def document(self, info: Info, id: Annotated[strawberry.ID, _id("Document.id")]) -> Document | None:
         return _record(info.context, "Document", ref_of("Document", id))  # type: ignore[no-any-return]
 
     @batched(
@@ -105,9 +125,17 @@ class Query:
     def search_articles(
         self,
         info: Info,
-        text: Annotated[str, strawberry.argument(description="Words to look for.")],
+        text: Annotated[
+            str,
+            strawberry.argument(
+                description="Words to look for.", directives=[reveals("Article.title", "Article.snippet")]
+            ),
+        ],
         locale: Annotated[
-            str | None, strawberry.argument(description="Only this language, such as en-gb.")
+            str | None,
+            strawberry.argument(
+                description="Only this language, such as en-gb.", directives=[reveals("Article.locale")]
+            ),
         ] = None,
         first: First = None,
         after: After = None,
@@ -116,6 +144,25 @@ class Query:
             raise BadUserInput("text must have at least one word")
         query = ArticleQuery(text.strip(), window(first, after, None, None, "articles"), locale)
         return info.context.listing(info.context.sources.search_articles, query, "articles")  # type: ignore[return-value]
+
+    @batched(
+        description="The firm's own service accounts, by name. For staff who act for all.",
+        directives=[requires("accounts:all", "keys:read")],
+    )
+    def service_accounts(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[ServiceAccount] | None:
+        return service_accounts_page(info, None, first, after, last, before)  # type: ignore[no-any-return]
+
+
+@strawberry.type(description="What can be changed.")
+class Mutation(MemberMutations, ViewingMutations, ServiceAccountMutations):
+    """Each part of the graph brings its own."""
 
 
 def build_schema(own_fields: Sequence[CustomField] = ()) -> "GatewaySchema":
@@ -141,6 +188,8 @@ class GatewaySchema(strawberry.Schema):
         self._own_fields = own_fields
         super().__init__(
             query=Query,
+            mutation=Mutation,
+            subscription=Subscription,
             types=[Account, Contact, Document, Invoice, Ticket],
             config=StrawberryConfig(scalar_map=SCALARS),
         )
@@ -148,7 +197,7 @@ class GatewaySchema(strawberry.Schema):
             filter_type = self.graphql.type_map[name]
             assert isinstance(filter_type, GraphQLInputObjectType)
             filter_type.out_type = own_fields.gather(name)  # type: ignore[method-assign,assignment]
-        self.policy = Policy(self.graphql)
+        self.policy = Policy(self.graphql, reads_of(ScopedSources, ScopedBooks))
 
     @property
     def graphql(self) -> Any:
@@ -176,9 +225,6 @@ def _node_or_error(context: Context, id: str) -> Any:
 
 
 def _record(context: Context, type_name: str, ref: Ref | None) -> Any:
-    """Raises Forbidden where the caller may see no record of the type at all."""
-    if not context.policy.may_see(context.principal, type_name):
-        raise Forbidden(type_name, context.policy.types[type_name])
     return context.record(type_name.lower(), _reads(context)[type_name], ref)
 
 

@@ -4,31 +4,32 @@ from typing import Annotated, Any
 
 import strawberry
 
-from permissions.directives import requires
+from permissions.directives import AUTHENTICATED, personal, requires, reveals, scoped
 from permissions.principal import Principal
 from resolvers.account import Account, AccountFilter, AccountOrdering, accounts_page
 from resolvers.context import Info
+from resolvers.member import Member
+from resolvers.organisation import Organisation
+from resolvers.viewing import Viewing, ViewingStaff
 from resolvers.vocabulary import After, Before, Connection, First, Last, batched
+from sources.layers.books import LEDGER
+from sources.ports.common import Ref
 from sources.ports.members import OrganisationRecord
 
 
-@strawberry.type(description="A customer of the portal: the company that people act for.")
-class Organisation:
-    id: strawberry.ID = strawberry.field(
-        description="The gateway's own id, for the X-Organisation header; not a node."
-    )
-    name: str = strawberry.field(description="What it is called in the portal.")
-
-
-@strawberry.type(description="The caller.")
+@strawberry.type(description="The caller.", directives=[AUTHENTICATED, scoped("caller"), personal("account")])
 class Viewer:
     @strawberry.field(description="The caller's id at the issuer of the token; not a node.")
     def id(root: strawberry.Parent[Any]) -> strawberry.ID:
         principal: Principal = root
         return strawberry.ID(principal.subject)
 
-    name: str | None = strawberry.field(description="As the issuer knows them.")
-    email: str | None = strawberry.field(description="As the issuer knows them.")
+    name: str | None = strawberry.field(
+        description="As the issuer knows them.", directives=[personal("identity")]
+    )
+    email: str | None = strawberry.field(
+        description="As the issuer knows them.", directives=[personal("contact")]
+    )
     roles: list[str] = strawberry.field(description="The bundles of scopes that the caller holds.")
 
     @strawberry.field(description="All that the caller may do.")
@@ -46,6 +47,41 @@ class Viewer:
     @strawberry.field(description="All organisations that the caller may act for.")
     def organisations(root: strawberry.Parent[Any], info: Info) -> list[Organisation]:
         return list(info.context.organisations.values())  # type: ignore[arg-type]
+
+    @batched(
+        description=(
+            "The caller as a member of the organisation acted for; null for staff, and where membership is not kept here."
+        ),
+        directives=[AUTHENTICATED],
+    )
+    def member(root: strawberry.Parent[Any], info: Info) -> Member | None:
+        principal: Principal = root
+        if principal.member is None:
+            return None
+        return info.context.record("member", info.context.books.members, Ref(LEDGER, principal.member))  # type: ignore[return-value]
+
+    @batched(
+        description=(
+            "That staff of the firm look as this caller sees, as which the request was made; null when the caller asks "
+            "themself."
+        ),
+        directives=[AUTHENTICATED],
+    )
+    def viewing(root: strawberry.Parent[Any], info: Info) -> Viewing | None:
+        principal: Principal = root
+        if principal.viewing is None:
+            return None
+        return info.context.record("viewing", info.context.books.viewings, Ref(LEDGER, principal.viewing))  # type: ignore[return-value]
+
+    @batched(
+        description="Who looks as this caller sees; null when the caller asks themself.",
+        directives=[AUTHENTICATED, reveals()],
+    )
+    def viewed_by(root: strawberry.Parent[Any], info: Info) -> ViewingStaff | None:
+        principal: Principal = root
+        if principal.viewing is None:
+            return None
+        return info.context.record("viewing", info.context.books.viewings, Ref(LEDGER, principal.viewing))  # type: ignore[return-value]
 
     @batched(
         description="The account of the organisation, the first one where it has several; null for staff.",

@@ -7,16 +7,17 @@ from typing import Any
 
 import aiohttp
 import msgspec
-import uvicorn
 
 from gateway.app import create_app
-from gateway.demo import personas_of, sandboxes, save_organisations, settings_for
+from gateway.demo import personas_of, sandboxes, save_members, save_organisations, settings_for
 from gateway.demo_issuer import DemoIssuer
 from gateway.matching import match_all
 from gateway.office import Office
+from gateway.server import Server
 from gateway.settings import Settings
 from resolvers.vocabulary import node_id
 from sources.ports.common import CustomField, Ref
+from sources.sandbox.letters import LetterBox
 from sources.sandbox.server import Sandbox
 from sources.sandbox.world import World
 
@@ -55,14 +56,16 @@ class Door:
         boxes: dict[str, Sandbox],
         office: Office,
         session: aiohttp.ClientSession,
+        letters: LetterBox,
     ) -> None:
-        self.url, self.world, self.issuer, self.boxes, self.office, self.session = (
+        self.url, self.world, self.issuer, self.boxes, self.office, self.session, self.letters = (
             url,
             world,
             issuer,
             boxes,
             office,
             session,
+            letters,
         )
 
     def account_id(self, index: int) -> str:
@@ -135,10 +138,7 @@ async def open_door(
             settings = msgspec.structs.replace(settings, own_fields=tuple(own_fields))
         app = create_app(settings, database_url, today=lambda: world.today)
         # A test that thinks for longer than the server waits would find its connection closed under its next request.
-        config = uvicorn.Config(
-            app, "127.0.0.1", 0, log_level="warning", access_log=False, timeout_keep_alive=600
-        )
-        server = uvicorn.Server(config)
+        server = Server(app, "127.0.0.1", 0, timeout_keep_alive=600)
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
@@ -149,10 +149,13 @@ async def open_door(
         office: Office = app.state.office
         accounts = tuple((account.hubspot_id, account.crm_name) for account in world.accounts[:2])
         await save_organisations(office.ledger, accounts)
+        await save_members(office.ledger, running.urls["issuer"], issuer.personas)
         if matched:
             await match_all(office.backoffice)
         try:
-            yield Door(f"http://127.0.0.1:{port}", world, issuer, running.running, office, session)
+            yield Door(
+                f"http://127.0.0.1:{port}", world, issuer, running.running, office, session, running.letters
+            )
         finally:
             server.should_exit = True
             await serving
