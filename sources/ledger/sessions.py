@@ -112,7 +112,9 @@ class Sessions:
 
     async def choose(self, session: str, organisation: str | None) -> None:
         async with self._database.writing() as connection:
-            await connection.execute(update(table).where(table.c.id == session).values(organisation=organisation))
+            await connection.execute(
+                update(table).where(table.c.id == session).values(organisation=organisation)
+            )
 
     async def end(self, secret_hash: str) -> EndedSession | None:
         async with self._database.writing() as connection:
@@ -142,8 +144,8 @@ class Sessions:
             if noted.first() is None:
                 raise Replayed
             meant = [table.c.issuer == logout.issuer]
-            if logout.subject is not None:
-                meant.append(table.c.subject == logout.subject)
+            if logout.sub is not None:
+                meant.append(table.c.sub == logout.sub)
             if logout.sid is not None:
                 meant.append(table.c.sid == logout.sid)
             ended = await connection.execute(delete(table).where(*meant))
@@ -194,7 +196,7 @@ async def _signed_out(connection: AsyncConnection, session: SessionRecord, issue
     logged_out = select(logouts.c.id).where(
         logouts.c.issuer == session.issuer,
         logouts.c.issued_at >= issued_at,
-        or_(logouts.c.subject.is_(None), logouts.c.subject == session.subject),
+        or_(logouts.c.sub.is_(None), logouts.c.sub == session.sub),
         or_(logouts.c.sid.is_(None), logouts.c.sid == session.sid),
     )
     return (await connection.execute(logged_out.limit(1))).first() is not None

@@ -124,6 +124,7 @@ sessions = Table(
     Column("secret_hash", _ID, nullable=False, unique=True),
     Column("issuer", _ID, nullable=False),
     Column("subject", _ID, nullable=False),
+    Column("sub", _ID, nullable=False),
     Column("sid", _ID),
     Column("proof", JSONB, nullable=False),
     # The provider wants it back as a hint when somebody signs out.
@@ -133,6 +134,7 @@ sessions = Table(
     Column("last_seen_at", DateTime(timezone=True), nullable=False),
     Column("ends_at", DateTime(timezone=True), nullable=False),
     Index("sessions_by_person", "issuer", "subject"),
+    Index("sessions_by_sub", "issuer", "sub"),
     Index("sessions_by_sid", "issuer", "sid"),
 )
 
@@ -141,7 +143,7 @@ session_logouts = Table(
     metadata,
     Column("issuer", _ID, primary_key=True),
     Column("id", _ID, primary_key=True),
-    Column("subject", _ID),
+    Column("sub", _ID),
     Column("sid", _ID),
     Column("issued_at", DateTime(timezone=True), nullable=False),
     Column("remembered_until", DateTime(timezone=True), nullable=False),

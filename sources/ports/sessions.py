@@ -31,8 +31,10 @@ class SessionRecord(msgspec.Struct, frozen=True):
     """Names the session in audit records and logs; worth nothing without its secret."""
     issuer: str
     subject: str
+    sub: str
+    """The provider's own word for the person, by which its logout tokens name them."""
     sid: str | None
-    """The provider's own name of its session, by which it signs out."""
+    """The provider's own name of its session."""
     proof: Mapping[str, Any]
     """Who it is, as the door understood the claims; nothing else of the ID token is kept for requests."""
     organisation: str | None
@@ -49,7 +51,7 @@ class Logout(msgspec.Struct, frozen=True):
     issuer: str
     id: str
     """The logout token's jti."""
-    subject: str | None
+    sub: str | None
     sid: str | None
     issued_at: datetime
     remembered_until: datetime

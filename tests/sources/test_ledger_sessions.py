@@ -28,7 +28,8 @@ def session(name: str, **changes: Any) -> SessionRecord:
         SessionRecord(
             id=name,
             issuer=ISSUER,
-            subject="ann",
+            subject="tenant:ann",
+            sub="ann",
             sid=f"sid-{name}",
             proof={"name": "Ann", "roles": ["owner"]},
             organisation=None,
@@ -60,7 +61,7 @@ async def alive(ledger: Ledger, *ids: str, now: datetime = NOW) -> list[str]:
 
 def logout(jti: str, **changes: Any) -> Logout:
     return Logout(
-        ISSUER, jti, **({"subject": None, "sid": None, "issued_at": NOW, "remembered_until": NOW} | changes)
+        ISSUER, jti, **({"sub": None, "sid": None, "issued_at": NOW, "remembered_until": NOW} | changes)
     )
 
 
@@ -164,7 +165,7 @@ async def test_a_session_that_is_used_costs_no_query_and_being_seen_empties_no_m
     await until(both_are_remembered)
     changes = watching._database.memory._changes
     await alive(watching, "a", now=NOW + timedelta(minutes=1))
-    await create(watching, "c", subject="bob")
+    await create(watching, "c", subject="bob", sub="bob")
     # Written past every listener: a session that is not remembered would now be gone.
     connection = await asyncpg.connect(database_url)
     await connection.execute("ALTER TABLE sessions DISABLE TRIGGER ALL; DELETE FROM sessions")
@@ -222,7 +223,7 @@ async def test_signing_in_again_ends_the_browsers_former_session(ledger: Ledger)
 async def test_a_persons_oldest_sessions_end_beyond_the_limit_and_nobody_elses(ledger: Ledger) -> None:
     for minute, id in enumerate("abc"):
         await create(ledger, id, created_at=NOW + timedelta(minutes=minute))
-    await create(ledger, "other", subject="bob", sid="x")
+    await create(ledger, "other", subject="bob", sub="bob", sid="x")
     await create(ledger, "elsewhere", issuer="https://other.example")
 
     ended = await create(ledger, "d", created_at=NOW + timedelta(minutes=5))
@@ -240,10 +241,10 @@ async def test_sign_ins_at_once_never_pass_the_limit(ledger: Ledger) -> None:
     ("said", "left"),
     [
         ({"sid": "sid-a"}, ["b", "bob"]),
-        ({"subject": "ann"}, ["bob"]),
-        ({"subject": "ann", "sid": "sid-a"}, ["b", "bob"]),
-        ({"subject": "bob", "sid": "sid-a"}, ["a", "b", "bob"]),
-        ({"subject": "nobody"}, ["a", "b", "bob"]),
+        ({"sub": "ann"}, ["bob"]),
+        ({"sub": "ann", "sid": "sid-a"}, ["b", "bob"]),
+        ({"sub": "bob", "sid": "sid-a"}, ["a", "b", "bob"]),
+        ({"sub": "nobody"}, ["a", "b", "bob"]),
     ],
 )
 async def test_a_providers_logout_ends_what_it_names(
@@ -251,7 +252,7 @@ async def test_a_providers_logout_ends_what_it_names(
 ) -> None:
     await create(ledger, "a")
     await create(ledger, "b")
-    await create(ledger, "bob", subject="bob")
+    await create(ledger, "bob", subject="bob", sub="bob")
 
     await ledger.sessions.sign_out(logout("j1", **said))
 
@@ -259,10 +260,10 @@ async def test_a_providers_logout_ends_what_it_names(
 
 
 async def test_a_logout_is_taken_once(ledger: Ledger) -> None:
-    await ledger.sessions.sign_out(logout("j1", subject="ann"))
-    await create(ledger, "bob", subject="bob")
+    await ledger.sessions.sign_out(logout("j1", sub="ann"))
+    await create(ledger, "bob", subject="bob", sub="bob")
     with pytest.raises(Replayed):
-        await ledger.sessions.sign_out(logout("j1", subject="bob"))
+        await ledger.sessions.sign_out(logout("j1", sub="bob"))
     assert await alive(ledger, "bob") == ["bob"]
 
 
@@ -277,7 +278,7 @@ async def test_a_logout_that_comes_before_its_session_prevents_it(ledger: Ledger
 async def test_a_sign_in_and_its_logout_at_once_leave_no_session(ledger: Ledger) -> None:
     async def begin(name: str) -> None:
         with suppress(SignedOut):
-            await create(ledger, name, subject=name)
+            await create(ledger, name, subject=name, sub=name)
 
     ids = [str(n) for n in range(10)]
     await asyncio.gather(
@@ -293,8 +294,8 @@ async def test_a_sign_in_and_its_logout_at_once_leave_no_session(ledger: Ledger)
 async def test_all_of_a_person_ends_at_once(ledger: Ledger) -> None:
     await create(ledger, "a")
     await create(ledger, "b")
-    await create(ledger, "bob", subject="bob")
-    assert await ledger.sessions.end_of(ISSUER, "ann") == 2
+    await create(ledger, "bob", subject="bob", sub="bob")
+    assert await ledger.sessions.end_of(ISSUER, "tenant:ann") == 2
     assert await alive(ledger, "a", "b", "bob") == ["bob"]
 
 
@@ -308,8 +309,8 @@ async def test_the_chosen_organisation_stays(ledger: Ledger) -> None:
 
 async def test_sweeping_removes_what_is_over_and_nothing_else(ledger: Ledger, database_url: str) -> None:
     await create(ledger, "idle")
-    await create(ledger, "over", last_seen_at=NOW + IDLE, ends_at=NOW + IDLE, subject="bob")
-    await create(ledger, "alive", last_seen_at=NOW + IDLE, subject="eve")
+    await create(ledger, "over", last_seen_at=NOW + IDLE, ends_at=NOW + IDLE, subject="bob", sub="bob")
+    await create(ledger, "alive", last_seen_at=NOW + IDLE, subject="eve", sub="eve")
     await ledger.sessions.begin("old", "browser", PENDING)
     await ledger.sessions.begin(
         "new", "browser", msgspec.structs.replace(PENDING, expires_at=NOW + timedelta(hours=1))
@@ -336,5 +337,5 @@ async def test_no_secret_and_nothing_but_the_needed_claims_is_stored(
     await connection.close()
     assert sorted(row.keys()) == [
         *("created_at", "ends_at", "id", "id_token", "issuer", "last_seen_at", "organisation"),
-        *("proof", "secret_hash", "sid", "subject"),
+        *("proof", "secret_hash", "sid", "sub", "subject"),
     ]

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("secret_hash", _ID, nullable=False, unique=True),
         sa.Column("issuer", _ID, nullable=False),
         sa.Column("subject", _ID, nullable=False),
+        sa.Column("sub", _ID, nullable=False),
         sa.Column("sid", _ID),
         sa.Column("proof", JSONB, nullable=False),
         sa.Column("id_token", sa.Text, nullable=False),
@@ -42,12 +43,13 @@ def upgrade() -> None:
         _moment("ends_at"),
     )
     op.create_index("sessions_by_person", "sessions", ["issuer", "subject"])
+    op.create_index("sessions_by_sub", "sessions", ["issuer", "sub"])
     op.create_index("sessions_by_sid", "sessions", ["issuer", "sid"])
     op.create_table(
         "session_logouts",
         sa.Column("issuer", _ID, primary_key=True),
         sa.Column("id", _ID, primary_key=True),
-        sa.Column("subject", _ID),
+        sa.Column("sub", _ID),
         sa.Column("sid", _ID),
         _moment("issued_at"),
         _moment("remembered_until"),
