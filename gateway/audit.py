@@ -8,7 +8,7 @@ import asyncio
 import getpass
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -431,13 +431,12 @@ class _Refusals:
 def done_of(body: Mapping[str, Any], ran: bool, touched: Touched | None = None) -> Done:
     """How an operation ended, by its answer."""
     errors: Sequence[Mapping[str, Any]] = body.get("errors", ())
-    data: Mapping[str, Any] = body.get("data") or {}
     if not errors:
         refusals = sorted(set(touched.refusals)) if touched else ()
         return Done(AuditOutcome.REFUSED, tuple(refusals)) if refusals else _OK
     extensions = [error["extensions"] for error in errors]
     codes = {str(one["code"]) for one in extensions}
-    if ran and any(value is not None for value in data.values()):
+    if ran and any(value is not None for value in _values(body.get("data"))):
         outcome = AuditOutcome.PARTIAL
     else:
         outcome = AuditOutcome.REFUSED if codes <= _REFUSALS else AuditOutcome.FAILED
@@ -453,6 +452,13 @@ NOT_THERE = Done(AuditOutcome.REFUSED, ("NOT_FOUND",))
 
 _REFUSALS = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "LIMIT_EXCEEDED", "NOT_FOUND", "UNAUTHENTICATED"}
 """Codes that say that the caller may not, or asked for what cannot be."""
+
+
+def _values(data: Any) -> Iterable[Any]:
+    """Of the root's fields; an executor may give them as a struct."""
+    if isinstance(data, msgspec.Struct):
+        return msgspec.structs.astuple(data)
+    return data.values() if data else ()
 
 
 def _failed(error: Exception) -> Done:
