@@ -181,7 +181,7 @@ def _defaults(rules: SchemaRules) -> Iterator[str]:
             yield f"{place}: restricted, but everyone has to use it; make it nullable, without a default"
         named = get_named_type(definition.type)
         for name, value in named.values.items() if is_enum_type(named) else ():
-            if declared(value).rules and default in (value.value, name):
+            if declared(value).rules and value.value in (default, getattr(default, "value", Undefined)):
                 yield f"{place}: its default {named.name}.{name} is restricted; choose another default"
 
 
