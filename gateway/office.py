@@ -32,6 +32,8 @@ from sources.ports.errors import SourceError
 from sources.ports.viewings import ViewingTerms
 from sources.registry import Kind
 from sources.transport.deadline import remaining
+from sources.transport.shared import SharedBudgets
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 
 
@@ -98,10 +100,13 @@ class Office:
                 )
                 sweeping = asyncio.create_task(sessions.keep_swept(), name="sessions")
                 stack.callback(sweeping.cancel)
+            redis = self.settings.redis
+            self.network = Network(redis and SharedBudgets(redis.url, redis.replicas))
+            stack.push_async_callback(self.network.close)
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 try:
-                    port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom))
+                    port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom, self.network))
                 except (ValueError, SourceError) as error:
                     raise SettingsError(f"sources.{kind.value}: {error}") from error
                 self.ports[kind] = port
@@ -119,6 +124,7 @@ class Office:
                 documents=self.ports.get(Kind.DOCUMENTS),
             )
             self.books = Books(
+                audit=self.ledger.audit,
                 members=self.ledger.members,
                 organisations=self.ledger.organisations,
                 service_accounts=self.ledger.service_accounts,

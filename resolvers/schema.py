@@ -13,6 +13,7 @@ from strawberry.types.field import StrawberryField
 from permissions.directives import AUTHENTICATED, requires, reveals
 from permissions.policy import Policy
 from resolvers.account import Account, AccountFilter, AccountOrdering, accounts_page
+from resolvers.audit import AuditEntry, AuditFilter, audit_page
 from resolvers.batching import refuse_unbatched
 from resolvers.contact import Contact
 from resolvers.context import Context, Info
@@ -144,6 +145,24 @@ class Query:
             raise BadUserInput("text must have at least one word")
         query = ArticleQuery(text.strip(), window(first, after, None, None, "articles"), locale)
         return info.context.listing(info.context.sources.search_articles, query, "articles")  # type: ignore[return-value]
+
+    @batched(
+        description=(
+            "Who read or changed what: the operations of the organisation that the request acts for, and what the "
+            "firm's staff did of it; for staff over all customers, all. Newest first. Reading it is recorded, too."
+        ),
+        directives=[requires("audit:read")],
+    )
+    def audit_log(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[AuditFilter | None, strawberry.argument(description="Which ones.")] = None,
+    ) -> Connection[AuditEntry] | None:
+        return audit_page(info, first, after, last, before, filter)  # type: ignore[no-any-return]
 
     @batched(
         description="The firm's own service accounts, by name. For staff who act for all.",

@@ -10,6 +10,7 @@ import msgspec
 
 from sources.layers.reads import changes, scoped_by
 from sources.layers.touched import Touched
+from sources.ports.audit import AuditQuery, AuditRecord, AuditStore
 from sources.ports.common import Direction, Key, Page, Ref, Window
 from sources.ports.members import (
     BookQuery,
@@ -34,6 +35,7 @@ LEDGER = "ledger"
 class Books(msgspec.Struct, frozen=True):
     """The books that the graph shows, shared by all requests."""
 
+    audit: AuditStore
     members: MemberStore
     organisations: OrganisationStore
     service_accounts: ServiceAccountStore
@@ -183,6 +185,17 @@ class ScopedBooks:
         """None where there is no such viewing, or not within reach."""
         found = await self._books.viewings.viewings([ref.id if ref.source == LEDGER else "" for ref in refs])
         return [row if row is not None and self._reach.reaches(row.organisation) else None for row in found]
+
+    # -- the audit trail ----------------------------------------------------------------------------------------
+
+    @scoped_by("organisation", gives="AuditEntry")
+    async def audit_entries(self, query: AuditQuery) -> Page[AuditRecord]:
+        """Newest first, without their seals. Empty for another organisation."""
+        query = msgspec.structs.replace(query, organisation=query.organisation or self._reach.organisation)
+        if not self._reach.reaches(query.organisation):
+            return Page((), ())
+        page = await self._books.audit.entries(query)
+        return Page([entry.record for entry in page.rows], page.keys, page.has_next, page.has_previous)
 
     # -- service accounts ---------------------------------------------------------------------------------------
 
