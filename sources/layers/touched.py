@@ -43,13 +43,15 @@ class Touched:
 
     def by_owner(self) -> Mapping[Owner, list[str]]:
         """The same apart by whose they are, for callers who see many customers. What is nobody's is left out."""
-        tickets = {row.ref: row.customer for row in self._records() if type(row) is TicketRecord}
+        tickets: dict[Owner, Owner | None] = {
+            row.ref: row.customer for row in self._records() if type(row) is TicketRecord
+        }
         found: dict[Owner, dict[str, None]] = {}
         for row in self._records():
             for owner in _OWNERS[type(row)](row):
                 # Comments hang on tickets, which were read before.
-                if owner := tickets.get(owner, owner):
-                    found.setdefault(owner, {})[_IDS[type(row)](row)] = None
+                if owner is not None and (customer := tickets.get(owner, owner)):
+                    found.setdefault(customer, {})[_IDS[type(row)](row)] = None
         for organisation, id_ in self._named:
             if organisation is not None:
                 found.setdefault(organisation, {})[id_] = None

@@ -28,7 +28,7 @@ from sources.ledger.database import NAME, Database, failures, given, storable
 from sources.ledger.tables import audit, audit_checkpoints, audit_head, held, links, organisation_accounts
 from sources.ports.audit import AuditEntry, AuditHead, AuditQuery, AuditRecord, Stage, Verified
 from sources.ports.common import Key, Page, Ref
-from sources.ports.errors import SourceRejected
+from sources.ports.errors import InvalidRequest, SourceRejected
 
 LOCK = "audit"
 SHOWN_RECORDS = 100
@@ -273,7 +273,11 @@ def _conditions(query: AuditQuery) -> list[ColumnElement[bool]]:
 
 
 def _place(key: Key) -> tuple[Any, Any]:
-    """Raises ValueError for a key that no entry has."""
-    return literal(datetime.fromisoformat(key.value), DateTime(timezone=True)), literal(
-        int(key.id), BigInteger
-    )
+    """Raises InvalidRequest for a key that no entry has."""
+    try:
+        at, sequence = datetime.fromisoformat(key.value), int(key.id)
+    except ValueError:
+        at, sequence = datetime.min, 0
+    if at.tzinfo is None or not 0 < sequence < 1 << 63:
+        raise InvalidRequest(NAME, "this is not a cursor of the audit log")
+    return literal(at, DateTime(timezone=True)), literal(sequence, BigInteger)

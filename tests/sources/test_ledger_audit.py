@@ -21,7 +21,7 @@ from sources.ports.audit import (
     Stage,
 )
 from sources.ports.common import Key, Ref, Window
-from sources.ports.errors import SourceRejected
+from sources.ports.errors import InvalidRequest, SourceRejected
 from sources.ports.links import Link, LinkState
 from sources.ports.members import OrganisationRecord
 
@@ -414,8 +414,9 @@ async def test_the_newest_come_first_and_pages_meet_without_gap_or_repetition(le
 
 
 async def test_a_cursor_of_nothing_is_refused(ledger):
-    with pytest.raises(ValueError, match="isoformat"):
-        await asked(ledger, window=Window(first=1, after=Key("yesterday", "1")))
+    for key in (Key("yesterday", "1"), Key("2026-05-01", "1"), Key(NOON.isoformat(), "9" * 30)):
+        with pytest.raises(InvalidRequest, match="not a cursor"):
+            await asked(ledger, window=Window(first=1, after=key))
 
 
 async def test_every_condition_narrows(ledger):
