@@ -35,7 +35,7 @@ lock: ## resolve pyproject.toml into locks/ again: ARGS=--upgrade takes newer ve
 
 clean: ## remove the virtual environment, caches and the demo's database
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
-	rm -rf tests/schema/node_modules tests/identity/node_modules gateway/graphiql/node_modules
+	rm -rf tests/schema/node_modules tests/identity/node_modules tests/streams/node_modules gateway/graphiql/node_modules
 	find gateway resolvers permissions sources tests -name __pycache__ -prune -exec rm -rf {} +
 
 # What `make check` is made of; `make -k check` goes on after a failure.
@@ -71,4 +71,9 @@ tests/schema/node_modules/.package-lock.json: tests/schema/package-lock.json
 # The OpenID Connect provider that the tests of signing in run; they ask for it themselves.
 tests/identity/node_modules/.package-lock.json: tests/identity/package-lock.json
 	npm --prefix tests/identity --loglevel=error --no-audit --no-fund ci
+	@touch $@
+
+# The clients of subscriptions that portals use; only tests talk to them.
+tests/streams/node_modules/.package-lock.json: tests/streams/package-lock.json
+	npm --prefix tests/streams --loglevel=error --no-audit --no-fund ci
 	@touch $@

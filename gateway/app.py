@@ -8,7 +8,7 @@ from datetime import date
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from gateway.endpoint import GraphQLEndpoint
 from gateway.errors import log_sources, of_source
@@ -18,12 +18,11 @@ from gateway.graphiql import routes as graphiql_routes
 from gateway.office import Office
 from gateway.settings import Settings
 from gateway.signin.refused import SignInRefused, challenge
+from gateway.sockets import GraphQLSocket
+from sources.layers.touched import Touched
+from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
-
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays open: longer than the balancers in front keep theirs (60 s is usual), or they send a
-request into a connection that closes."""
 
 
 def create_app(
@@ -63,6 +62,7 @@ def create_app(
 
     routes: list[BaseRoute] = [
         Route("/graphql", GraphQLEndpoint(office)),
+        WebSocketRoute("/graphql", GraphQLSocket(office)),
         Route("/schema.graphql", sdl),
         Route("/files/{token}", file),
         Route("/health/live", _live),

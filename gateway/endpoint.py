@@ -1,4 +1,4 @@
-"""/graphql over HTTP, by the GraphQL over HTTP specification: POST with JSON, GET for reading, one JSON answer."""
+"""/graphql over HTTP, by the GraphQL over HTTP specification: POST with JSON, GET for reading, one JSON answer, or events."""
 
 import uuid
 from collections.abc import Mapping
@@ -10,15 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.event_stream import MEDIA_TYPE as EVENTS
+from gateway.event_stream import EventStream
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
-from gateway.operations import Operation, Operations
+from gateway.operations import Operation, Operations, encoded
 from gateway.signin.refused import SignInRefused, challenge
+from gateway.subscriptions import Subscriptions
 
 METHODS = ("GET", "POST")
 GRAPHQL_RESPONSE = "application/graphql-response+json"
-
-_encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 class BadRequest(Exception):
@@ -38,13 +39,14 @@ class GraphQLEndpoint:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._operations = Operations(office)
+        self._subscriptions = Subscriptions(office)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         response = await self._respond(Request(scope, receive))
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response | EventStream:
         """What goes wrong is an answer, too."""
         if request.method not in METHODS:
             return Response(f"use {' or '.join(METHODS)}\n", 405, {"Allow": ", ".join(METHODS)}, "text/plain")
@@ -55,31 +57,47 @@ class GraphQLEndpoint:
                 principal = await self._office.signin.principal(request.headers, method=request.method)
                 operation = await _read(request)
             except SignInRefused as refused:
-                return _refusal(str(refused), refused.code, refused.status, media_type, challenge(refused))
+                return _not_let_in(refused, media_type)
             except BadRequest as refused:
-                return _refusal(str(refused), refused.code, refused.status, media_type)
+                return _bad(refused, media_type)
+            if self._streams(request, operation):
+                # Who asks is asked again: an answer that goes on needs to know when that changes.
+                return EventStream(self._office, self._subscriptions, operation, request_id, _not_let_in)
             answer = await self._operations.run(
                 operation, principal, request_id, only_query=request.method == "GET"
             )
+        if answer.refused is not None:
+            return _not_let_in(answer.refused, media_type)
         if not answer.available:
             return _answered(answer.body, 503, media_type, request_id)
         status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
         return _answered(answer.body, status, media_type, request_id)
 
+    def _streams(self, request: Request, operation: Operation) -> bool:
+        """Clients that take both want their one answer as JSON."""
+        accept = request.headers.get("accept", "")
+        return EVENTS in accept and (
+            not any(json in accept for json in (GRAPHQL_RESPONSE, "application/json", "*/*"))
+            or self._subscriptions.subscribes(operation)
+        )
+
 
 def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
-    return Response(_encode(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
+    return Response(encoded(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
 
 
 def _answer_type(accept: str) -> str:
     return GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
 
 
-def _refusal(
-    message: str, code: str, status: int, media_type: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    body = _encode({"errors": [{"message": message, "extensions": {"code": code}}]})
-    return Response(body, status, headers, f"{media_type}; charset=utf-8")
+def _not_let_in(refused: SignInRefused, media_type: str = "application/json") -> Response:
+    body = encoded({"errors": [{"message": str(refused), "extensions": refused.extensions}]})
+    return Response(body, refused.status, challenge(refused), f"{media_type}; charset=utf-8")
+
+
+def _bad(refused: BadRequest, media_type: str) -> Response:
+    body = encoded({"errors": [{"message": str(refused), "extensions": {"code": refused.code}}]})
+    return Response(body, refused.status, media_type=f"{media_type}; charset=utf-8")
 
 
 async def _read(request: Request) -> Operation:

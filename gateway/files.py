@@ -41,7 +41,7 @@ class SignedLinks:
     def link(self, principal: Principal, *what: str) -> FileLink:
         """``what`` is a kind and its ids, as ``read`` gives them back."""
         expires = int(time.time()) + self._seconds
-        claims = {"sub": principal.subject, "org": principal.organisation, "what": list(what), "exp": expires}
+        claims = {**_whose(principal), "what": list(what), "exp": expires}
         token = jwt.encode({"alg": "HS256"}, claims, self._key)
         return FileLink(f"{self._base}/files/{quote(token)}", datetime.fromtimestamp(expires, UTC))
 
@@ -51,9 +51,15 @@ class SignedLinks:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
         except (JoseError, ValueError, RecursionError):
             return None
-        ours = claims["sub"] == principal.subject and claims["org"] == principal.organisation
+        ours = all(claims.get(name) == value for name, value in _whose(principal).items())
         what: list[str] = claims["what"]
         return what if ours and claims["exp"] > time.time() else None
+
+
+def _whose(principal: Principal) -> dict[str, str | None]:
+    """Who may use a link: the same caller, acting for the same organisation, and as long as they view as somebody else only
+    in that viewing."""
+    return {"sub": principal.identity, "org": principal.organisation, "viewing": principal.viewing}
 
 
 def disposition(file: Content) -> str:

@@ -27,6 +27,8 @@ from graphql import (
     validate,
 )
 
+from gateway.coordinates import Asked, Coordinates
+from permissions.policy import Policy
 from resolvers.vocabulary import DEFAULT_PAGE
 from sources.ports.common import PAGE_CAP
 
@@ -76,11 +78,17 @@ class Prepared:
         except RecursionError:
             self._errors = [LimitExceeded("the document's fragments are nested too deeply")]
         self._too_dear = lru_cache(maxsize=16)(self._estimated)
+        self._coordinates: dict[str | None, Coordinates] = {}
 
     def refusals(
-        self, operation_name: str | None, variables: Mapping[str, Any], only_query: bool
+        self,
+        operation_name: str | None,
+        variables: Mapping[str, Any],
+        only_query: bool,
+        streaming: bool = False,
     ) -> list[GraphQLError]:
-        """None of them: it may run. ``only_query``: nothing that changes something."""
+        """None of them: it may run. ``only_query``: nothing that changes something. ``streaming``: the way to the client
+        carries more than one answer."""
         if self._errors:
             return list(self._errors)
         if operation_name is None and len(self._operations) > 1:
@@ -88,9 +96,36 @@ class Prepared:
         operation = self._operation(operation_name)
         if operation is None:
             return [GraphQLError("the document has no such operation: check operationName")]
-        if only_query and operation.operation is not OperationType.QUERY:
+        if only_query and operation.operation is OperationType.MUTATION:
             return [GraphQLError("GET only reads: send this operation by POST")]
+        if operation.operation is OperationType.SUBSCRIPTION and not streaming:
+            return [
+                GraphQLError(
+                    "a subscription has many answers: ask with Accept: text/event-stream, or over a WebSocket "
+                    "with the protocol graphql-transport-ws"
+                )
+            ]
         return list(self._too_dear(operation_name, tuple(sorted(_sizes(variables)))))
+
+    def kind(self, operation_name: str | None) -> OperationType | None:
+        """None where there is no such operation, or several and no name."""
+        if operation_name is None and len(self._operations) > 1:
+            return None
+        operation = self._operation(operation_name)
+        return None if operation is None else operation.operation
+
+    def asked(
+        self, operation_name: str | None, policy: Policy, held: frozenset[str], variables: Mapping[str, Any]
+    ) -> Asked | None:
+        """The fields that an operation asks for of a caller who holds these. None where it must not run anyway."""
+        coordinates = self._coordinates.get(operation_name)
+        if coordinates is None:
+            operation = self._operation(operation_name)
+            if self._errors or operation is None:
+                return None
+            coordinates = Coordinates(self._schema, self.document, operation, policy)
+            self._coordinates[operation_name] = coordinates
+        return coordinates.asked(held, variables)
 
     def _estimated(
         self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]
@@ -186,14 +221,15 @@ def _too_dear(
     sizes: Mapping[str, int],
 ) -> list[GraphQLError]:
     """For a valid document. What ``@skip`` and ``@include`` leave out counts as well."""
-    assert schema.query_type is not None
+    root = schema.get_root_type(operation.operation)
+    assert root is not None
     defaults = {
         variable.variable.name.value: int(variable.default_value.value)
         for variable in operation.variable_definitions or ()
         if isinstance(variable.default_value, IntValueNode)
     }
     estimate = _Estimate(schema, _fragments(document), {**defaults, **sizes})
-    rows, calls = estimate.of(schema.query_type, [operation.selection_set])
+    rows, calls = estimate.of(root, [operation.selection_set])
     errors: list[GraphQLError] = []
     if rows > MAX_ROWS:
         errors.append(

@@ -3,15 +3,22 @@
 from typing import Any
 
 import msgspec
-from graphql import ExecutionResult, GraphQLError
+from graphql import ExecutionResult, GraphQLError, OperationType
 
+from gateway.audit import done_of
 from gateway.errors import formatted, log_sources, of_source
-from gateway.limits import prepare
+from gateway.limits import Prepared, prepare
 from gateway.office import Office
+from gateway.signin.refused import SignInRefused
 from permissions.principal import Principal
-from resolvers.context import Context
+from resolvers.errors import ViewingOnly
+from sources.layers.touched import Touched
+from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
+
+encoded = msgspec.json.Encoder(decimal_format="string").encode
+"""Of an answer, or of a message with one in it."""
 
 
 class Operation(msgspec.Struct, frozen=True, rename="camel"):
@@ -23,6 +30,13 @@ class Operation(msgspec.Struct, frozen=True, rename="camel"):
     extensions: dict[str, Any] | None = None
 
 
+_KINDS = {
+    OperationType.QUERY: AuditKind.QUERY,
+    OperationType.MUTATION: AuditKind.MUTATION,
+    OperationType.SUBSCRIPTION: AuditKind.SUBSCRIPTION,
+}
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What the client gets: ``data`` and ``errors``."""
 
@@ -31,6 +45,8 @@ class Answer(msgspec.Struct, frozen=True):
     """A document that never ran has no data, and by the newer media type no status 200 either."""
     available: bool = True
     """Could it be told what the caller may see?"""
+    refused: SignInRefused | None = None
+    """What such an operation demands of the sign-in, where this one falls short."""
 
 
 class Operations:
@@ -42,31 +58,96 @@ class Operations:
     async def run(
         self, operation: Operation, principal: Principal, request_id: str, *, only_query: bool
     ) -> Answer:
-        """A query or mutation, within the deadline. ``only_query``: nothing that changes something."""
+        """A query or mutation, within the deadline. ``only_query``: nothing that changes something. Whatever it comes to
+        is recorded; what cannot be is not run."""
+        audit, touched = self._office.audit, Touched()
         with deadline(self._office.settings.door.deadline):
+            prepared, refusals = self._prepared(operation, principal, only_query)
+            record = self.record(operation, prepared, principal)
+            refused = prepared and demanded(self._office, principal, prepared.kind(operation.operation_name))
+            if refusals or refused:
+                answer = refused or answered(ExecutionResult(None, refusals), request_id)
+                audit.read(record, None, done_of(answer.body, answer.ran))
+                return answer
+            assert prepared is not None
             try:
-                context = await self._office.context(principal)
+                if record.kind is AuditKind.MUTATION:
+                    async with audit.writing(record, touched) as writing:
+                        answer = await self._answer(operation, prepared, principal, touched, request_id)
+                        writing.done = done_of(answer.body, answer.ran, touched)
+                else:
+                    async with audit.reading(record, touched) as reading:
+                        answer = await self._answer(operation, prepared, principal, touched, request_id)
+                        reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
                 log_sources([error])
                 return Answer({"errors": [of_source(error)]}, ran=False, available=False)
-            try:
-                result = await self._execute(operation, context, only_query)
-            finally:
-                context.release()
+        return answer
+
+    def _prepared(
+        self, operation: Operation, principal: Principal, only_query: bool
+    ) -> tuple[Prepared | None, list[GraphQLError]]:
+        """The document, and why it must not run."""
+        try:
+            prepared = prepare(self._office.schema.graphql, operation.query)
+        except GraphQLError as error:
+            return None, [error]
+        name = operation.operation_name
+        refusals = prepared.refusals(name, operation.variables or {}, only_query)
+        if not refusals and principal.viewing and prepared.kind(name) is OperationType.MUTATION:
+            viewing = ViewingOnly()
+            refusals = [GraphQLError(str(viewing), original_error=viewing)]
+        return prepared, refusals
+
+    def record(self, operation: Operation, prepared: Prepared | None, principal: Principal) -> AuditRecord:
+        """What is known of it before it runs."""
+        asked = None
+        if prepared is not None:
+            asked = prepared.asked(
+                operation.operation_name,
+                self._office.schema.policy,
+                principal.held,
+                operation.variables or {},
+            )
+        return self._office.audit.record(
+            _KINDS[asked.type] if asked else AuditKind.QUERY,
+            principal,
+            name=asked.name if asked else None,
+            coordinates=asked.coordinates if asked else (),
+            personal=asked.personal if asked else (),
+        )
+
+    async def _answer(
+        self,
+        operation: Operation,
+        prepared: Prepared,
+        principal: Principal,
+        touched: Touched,
+        request_id: str,
+    ) -> Answer:
+        context = await self._office.context(principal, touched)
+        try:
+            result = await self._office.engine.execute(
+                operation.query,
+                prepared.document,
+                context,
+                operation.variables or {},
+                operation.operation_name,
+            )
+        finally:
+            context.release()
         return answered(result, request_id)
 
-    async def _execute(self, operation: Operation, context: Context, only_query: bool) -> ExecutionResult:
-        schema, variables = self._office.schema.graphql, operation.variables or {}
-        try:
-            prepared = prepare(schema, operation.query)
-        except GraphQLError as error:
-            return ExecutionResult(None, [error])
-        refusals = prepared.refusals(operation.operation_name, variables, only_query)
-        if refusals:
-            return ExecutionResult(None, refusals)
-        return await self._office.engine.execute(
-            operation.query, prepared.document, context, variables, operation.operation_name
-        )
+
+def demanded(office: Office, principal: Principal, kind: OperationType | None) -> Answer | None:
+    """None: the sign-in is strong and recent enough for such an operation."""
+    try:
+        if kind is not None:
+            office.signin.demands.check_operation(principal, kind.value)
+    except SignInRefused as refused:
+        error = {"message": str(refused), "extensions": refused.extensions}
+        return Answer({"errors": [error]}, ran=False, refused=refused)
+    return None
 
 
 def answered(result: ExecutionResult, request_id: str) -> Answer:

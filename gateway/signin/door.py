@@ -12,9 +12,12 @@ from gateway.signin.refused import SignInRefused
 from gateway.signin.settings import SignInSettings
 from gateway.signin.standing import Standing
 from gateway.signin.tokens import MAX_TOKEN_BYTES, Tokens, segment
+from gateway.signin.viewing import HEADER as VIEW_AS
+from gateway.signin.viewing import Viewing
 from permissions.principal import Principal
 from permissions.roles import Roles
 from sources.ports.members import MemberStore, OrganisationStore
+from sources.ports.viewings import ViewingStore
 
 
 class Keys(Protocol):
@@ -42,6 +45,7 @@ class SignIn:
         *,
         organisations: OrganisationStore,
         members: MemberStore,
+        viewings: ViewingStore,
         sessions: Sessions | None = None,
         api_keys: Keys | None = None,
     ) -> None:
@@ -50,6 +54,7 @@ class SignIn:
         self._tokens = Tokens(self.issuers)
         self._introspection = Introspection(self.issuers)
         self.standing = Standing(settings, self.issuers, roles, organisations, members)
+        self._viewing = Viewing(viewings, members, roles)
         self._sessions, self._api_keys = sessions, api_keys
 
     async def principal(
@@ -63,7 +68,10 @@ class SignIn:
         proof = await self._proof(headers, method)
         principal = await self.standing.principal(proof, wanted[0].strip() if wanted else None)
         self.demands.check(principal, route, method)
-        return principal
+        viewings = headers.getlist(VIEW_AS)
+        if len(viewings) > 1:
+            raise SignInRefused("several X-View-As headers; send one", status=400, code="BAD_USER_INPUT")
+        return await self._viewing.principal(principal, viewings[0].strip()) if viewings else principal
 
     async def close(self) -> None:
         """Ends what is under way."""

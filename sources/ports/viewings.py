@@ -7,6 +7,15 @@ from typing import Protocol
 import msgspec
 
 
+class ViewingTerms(msgspec.Struct, frozen=True):
+    """What the firm allows."""
+
+    by_member: bool
+    """Are people members in the ledger? Where not, a viewing names an organisation and roles."""
+    default_minutes: int = 15
+    max_minutes: int = 60
+
+
 class ViewingRecord(msgspec.Struct, frozen=True):
     """One viewing. Worth nothing without the credentials of the member of staff who began it."""
 

@@ -1,0 +1,201 @@
+"""Operations whose answers are streamed: those of a subscription as they come, one of any other."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from graphql import ExecutionResult, GraphQLError, OperationType
+
+from gateway.audit import done_of
+from gateway.caller import Caller, news
+from gateway.errors import log_sources, of_source
+from gateway.limits import Prepared, prepare
+from gateway.office import Office
+from gateway.operations import Answer, Operation, Operations, answered, demanded
+from permissions.principal import Principal
+from resolvers.context import Context
+from resolvers.errors import Forbidden
+from sources.layers.touched import Touched
+from sources.ports.errors import SourceError
+from sources.transport.deadline import deadline
+
+
+class Subscriptions:
+    """Runs operations for callers who stay connected."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._operations = Operations(office)
+
+    def subscribes(self, operation: Operation) -> bool:
+        """Will it have more than one answer?"""
+        try:
+            prepared = prepare(self._office.schema.graphql, operation.query)
+        except GraphQLError:
+            return False
+        return prepared.kind(operation.operation_name) is OperationType.SUBSCRIPTION
+
+    async def stream(
+        self, operation: Operation, caller: Caller, request_id: str, *, only_query: bool
+    ) -> AsyncGenerator[Answer, None]:
+        """Its answers; the last one says why there are no more where there is a reason."""
+        if not self.subscribes(operation):
+            yield await self._operations.run(operation, caller.principal, request_id, only_query=only_query)
+            return
+        prepared = prepare(self._office.schema.graphql, operation.query)
+        running = _Running(self._office, self._operations, operation, prepared, caller, request_id)
+        async with aclosing(running), aclosing(running.answers()) as answers:
+            async for answer in answers:
+                yield answer
+
+
+class _Running:
+    """One subscription. Every answer is worked out for the caller as they are at that moment, and recorded."""
+
+    def __init__(
+        self,
+        office: Office,
+        operations: Operations,
+        operation: Operation,
+        prepared: Prepared,
+        caller: Caller,
+        request_id: str,
+    ) -> None:
+        self._office, self._operations = office, operations
+        self._operation, self._prepared = operation, prepared
+        self._caller, self._request_id = caller, request_id
+        self._source: AsyncGenerator[Any, None] | None = None
+        self._next: asyncio.Task[Any] | None = None
+
+    async def aclose(self) -> None:
+        """Nothing of it is left running."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)
+            self._next = None
+        if self._source is not None:
+            await self._source.aclose()
+            self._source = None
+
+    async def answers(self) -> AsyncGenerator[Answer, None]:
+        """Ends with the source, or when the caller may no longer see what is asked."""
+        change, principal = self._caller.change, self._caller.principal
+        if refused := await self._recorded(self._subscribe):
+            yield refused
+            return
+        changed = asyncio.create_task(change.wait(), name="subscription-change")
+        try:
+            while True:
+                assert self._source is not None
+                self._next = self._next or asyncio.create_task(_taken(self._source), name="subscription")
+                await asyncio.wait([changed, self._next], return_when=asyncio.FIRST_COMPLETED)
+                if changed.done():
+                    change, before, principal = self._caller.change, principal, self._caller.principal
+                    changed = asyncio.create_task(change.wait(), name="subscription-change")
+                    if refused := self._lost(before, principal):
+                        yield refused
+                        return
+                    if principal.organisation != before.organisation:
+                        await self.aclose()
+                        if refused := await self._recorded(self._subscribe):
+                            yield refused
+                            return
+                elif event := self._next.result():
+                    self._next = None
+                    yield await self._event(event[0])
+                else:
+                    return
+        finally:
+            changed.cancel()
+            await asyncio.gather(changed, return_exceptions=True)
+
+    async def _subscribe(self, context: Context) -> Answer | None:
+        """None: the source runs."""
+        operation = self._operation
+        name, variables = operation.operation_name, operation.variables or {}
+        if refusals := self._prepared.refusals(name, variables, only_query=True, streaming=True):
+            return answered(ExecutionResult(None, refusals), self._request_id)
+        if refused := demanded(self._office, self._caller.principal, OperationType.SUBSCRIPTION):
+            return refused
+        context.live = _Live(self._caller, self._office)
+        source = await self._office.engine.subscribe(self._prepared.document, context, variables, name)
+        if isinstance(source, ExecutionResult):
+            return answered(source, self._request_id)
+        self._source = source
+        return None
+
+    async def _event(self, payload: Any) -> Answer:
+        async def execute(context: Context) -> Answer:
+            operation = self._operation
+            result = await self._office.engine.event(
+                self._prepared.document, context, payload, operation.variables, operation.operation_name
+            )
+            return answered(result, self._request_id)
+
+        answer = await self._recorded(execute)
+        assert answer is not None
+        # One answer that failed is not the end of the others.
+        return answer if answer.ran else Answer({**answer.body, "data": None}, ran=True)
+
+    async def _recorded(self, work: Callable[[Context], Awaitable[Answer | None]]) -> Answer | None:
+        """Within the deadline, with a context of its own, and in the audit trail."""
+        principal, touched = self._caller.principal, Touched()
+        record = self._operations.record(self._operation, self._prepared, principal)
+        with deadline(self._office.settings.door.deadline):
+            try:
+                async with self._office.audit.reading(record, touched) as reading:
+                    context = await self._office.context(principal, touched)
+                    try:
+                        answer = await work(context)
+                    finally:
+                        context.release()
+                    if answer is not None:
+                        reading.done = done_of(answer.body, answer.ran)
+                return answer
+            except SourceError as error:
+                log_sources([error])
+                return Answer({"errors": [of_source(error)]}, ran=False, available=False)
+
+    def _lost(self, before: Principal, now: Principal) -> Answer | None:
+        """The refusal where the caller might see before what the operation asks for, and may not now."""
+        lost = sorted(self._asked(before) - self._asked(now))
+        denied = self._office.schema.policy.denied(now.held)
+        places = [(coordinate, *coordinate.partition(".")[::2]) for coordinate in lost]
+        errors = [
+            Forbidden(coordinate, denied[type_, field], now.held)
+            for coordinate, type_, field in places
+            if (type_, field) in denied
+        ]
+        if not errors:
+            return None
+        result = ExecutionResult(None, [GraphQLError(str(error), original_error=error) for error in errors])
+        return answered(result, self._request_id)
+
+    def _asked(self, principal: Principal) -> frozenset[str]:
+        operation, policy = self._operation, self._office.schema.policy
+        asked = self._prepared.asked(
+            operation.operation_name, policy, principal.held, operation.variables or {}
+        )
+        return frozenset(asked.coordinates if asked else ())
+
+
+class _Live:
+    """Fills Live for one caller."""
+
+    def __init__(self, caller: Caller, office: Office) -> None:
+        self._caller, self._office = caller, office
+
+    def standings(self) -> AsyncGenerator[Principal, None]:
+        return self._caller.standings()
+
+    def news(self, *books: str) -> AsyncGenerator[None, None]:
+        return news(self._office.ledger.changes, *books)
+
+
+async def _taken(source: AsyncGenerator[Any, None]) -> tuple[Any] | None:
+    """The next event; None at the end."""
+    try:
+        return (await anext(source),)
+    except StopAsyncIteration:
+        return None
