@@ -45,8 +45,14 @@ class Policy:
         self.guards = lru_cache(maxsize=KEPT_CALLERS)(self._guards)
 
     def _denied(self, held: frozenset[str]) -> Denied:
-        """The fields that a holder of exactly these may not read, with their rules."""
-        return {place: rule for place, rule in self.fields.items() if not satisfied(rule, held)}
+        """The fields that a holder of exactly these may not read, with the rule to tell: the field's own where that is
+        what they do not satisfy, as they would not see the field at all where it is its type's."""
+        denied = {}
+        for place, rule in self.fields.items():
+            if not satisfied(rule, held):
+                own = self.rules.beside.get(place)
+                denied[place] = rule if own is None or satisfied(own, held) else own
+        return denied
 
     def _guards(self, held: frozenset[str]) -> Mapping[Place, Guard]:
         """The fields of whose arguments a holder of exactly these may not use all."""

@@ -62,11 +62,16 @@ class SchemaRules:
             if rule is not None:
                 self.types[type_.name] = rule
         self.fields: dict[tuple[str, str], Rule] = {}
+        self.beside: dict[tuple[str, str], Rule] = {}
+        """What fields take beside what their type takes."""
         for type_ in self.objects:
             for name, field in type_.fields.items():
-                found = both(self.types.get(type_.name), self.given(type_.name, name, field))
+                beside = self.given(type_.name, name, field)
+                found = both(self.types.get(type_.name), beside)
                 if found is not None:
                     self.fields[type_.name, name] = found
+                if beside is not None:
+                    self.beside[type_.name, name] = beside
 
     def given(self, type_name: str, name: str, field: GraphQLField) -> Rule | None:
         """What the field takes beside what its type takes."""

@@ -286,9 +286,9 @@ async def test_a_field_is_denied_without_its_scope_and_the_rest_is_there(wishes:
 @pytest.mark.parametrize(
     ("query", "path", "message"),
     [
-        ('{ accounts(filter: {line: ["x"]}) { nodes { id } } }', "accounts", "Account.line needs tickets:internal"),
-        ('{ viewer { accounts(filter: {renewal: {from: "2026-01-01"}}) { nodes { id } } } }', "viewer.accounts", "Account.renewal needs links:read"),
-        ('{ viewer { account { tickets(filter: {secretRegion: ["emea"]}) { nodes { id } } } } }', "viewer.account.tickets", "Ticket.secretRegion needs accounts:all"),
+        ('{ accounts(filter: {line: ["x"]}) { nodes { id } } }', "accounts", "AccountFilter.line needs tickets:internal"),
+        ('{ viewer { accounts(filter: {renewal: {from: "2026-01-01"}}) { nodes { id } } } }', "viewer.accounts", "AccountFilter.renewal needs links:read"),
+        ('{ viewer { account { tickets(filter: {secretRegion: ["emea"]}) { nodes { id } } } } }', "viewer.account.tickets", "TicketFilter.secretRegion needs accounts:all"),
     ],
 )  # fmt: skip
 async def test_filtering_by_a_field_takes_the_scope_of_reading_it(
