@@ -78,8 +78,12 @@ def text(value: Any) -> str | None:
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Not empty, and without the lone surrogates that JSON can spell but no database or answer can hold."""
-    return isinstance(value, str) and value != "" and not any("\ud800" <= one <= "\udfff" for one in value)
+    """Not empty, and without the lone surrogates and zero bytes that JSON can spell but no database can hold."""
+    return (
+        isinstance(value, str)
+        and value != ""
+        and not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in value)
+    )
 
 
 def moment(value: Any) -> float | None:

@@ -1,6 +1,7 @@
 """What somebody reads who is not let in."""
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class SignInRefused(Exception):
@@ -21,6 +22,11 @@ class SignInRefused(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.error, self.wanted = status, code, error, wanted or {}
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """Of an error in an answer; ``signIn`` holds what to ask the issuer for."""
+        return {"code": self.code, "signIn": dict(self.wanted)} if self.wanted else {"code": self.code}
 
 
 def challenge(refused: SignInRefused) -> dict[str, str]:
