@@ -161,13 +161,15 @@ def settings_for(
     sessions: SessionSettings | None = None,
     **door: Any,
 ) -> Settings:
+    signin: SignInSettings | None = None,
     """The gateway's settings over running sandboxes. Where it has a public_url, people may sign in with a browser."""
     host, _, port = urls["smtp"].partition(":")
     by_number = MatchingRules(criteria=(Criterion.NUMBER,))
     return Settings(
         door=Door(**door),
         database=Database(),
-        signin=SignInSettings(
+        signin=signin
+        or SignInSettings(
             membership=membership,
             issuers=(
                 IssuerSettings(

@@ -83,7 +83,9 @@ class GraphQLEndpoint:
 
 
 def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
-    return Response(encoded(body), status, {"X-Request-Id": request_id}, f"{media_type}; charset=utf-8")
+    # An answer to GET with a cookie could otherwise be kept by what stands between, and given to the next caller.
+    headers = {"X-Request-Id": request_id, "Cache-Control": "private, no-store"}
+    return Response(encoded(body), status, headers, f"{media_type}; charset=utf-8")
 
 
 def _answer_type(accept: str) -> str:

@@ -60,7 +60,9 @@ class Browser:
 
     async def open(self, url: str) -> tuple[Answer, str]:
         """As when an address is entered or a link followed."""
-        return await self.request("GET", url, headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"})
+        return await self.request(
+            "GET", url, headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
+        )
 
     async def call(
         self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None

@@ -358,7 +358,7 @@ async def test_a_providers_error_is_one_line_and_nothing_of_it_leaks(
 
 async def test_an_issuer_that_is_away_is_said_plainly(portal: Door, browser: Browser) -> None:
     back = await browser.choose(await browser.begin(), "owner-harbour")
-    portal.boxes["issuer"].faults.fail(503)
+    portal.boxes["issuer"].faults.add("fail", "/token", status=503)
     try:
         answer, _ = await browser.open(back)
     finally:
@@ -409,7 +409,7 @@ async def test_nobody_is_sent_elsewhere(browser: Browser, return_to: str) -> Non
         (None, f"{PORTAL}/app/"),
         (f"{PORTAL}/app", f"{PORTAL}/app"),
         (f"{PORTAL}/app/a/b?c=d#e", f"{PORTAL}/app/a/b?c=d#e"),
-        ("HTTPS://PORTAL.localhost:443/app/x", "HTTPS://PORTAL.localhost:443/app/x"),
+        ("HTTPS://PORTAL.localhost:443/app/x", "https://PORTAL.localhost:443/app/x"),
         ("/graphiql/?x=1", f"{PUBLIC}/graphiql/?x=1"),
         (PUBLIC, PUBLIC),
     ],
@@ -483,13 +483,17 @@ async def test_a_persons_oldest_session_ends_when_there_are_too_many(portal: Doo
     assert [(await one.ask(VIEWER)).status for one in browsers] == [401, 200, 200, 200]
 
 
-async def test_what_has_expired_is_swept_away(portal: Door, browser: Browser, clock: Clock, portal_url: str) -> None:
+async def test_what_has_expired_is_swept_away(
+    portal: Door, browser: Browser, clock: Clock, portal_url: str
+) -> None:
     await browser.sign_in("owner-harbour")
     await browser.begin()
     clock.ahead = 13 * 3600
     await portal.office.browsers.sessions.sweep()
     connection = await asyncpg.connect(portal_url)
-    left = await connection.fetchval("SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM sign_ins)")
+    left = await connection.fetchval(
+        "SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM sign_ins)"
+    )
     await connection.close()
     assert left == 0
 
@@ -510,7 +514,9 @@ async def test_what_has_expired_is_swept_away(portal: Door, browser: Browser, cl
     ],
 )
 @pytest.mark.parametrize("path", ["/graphql", "/session/organisation", "/session/sign-out"])
-async def test_another_sites_page_changes_nothing(browser: Browser, headers: dict[str, str], path: str) -> None:
+async def test_another_sites_page_changes_nothing(
+    browser: Browser, headers: dict[str, str], path: str
+) -> None:
     await browser.sign_in("owner-harbour")
     body = {"organisation": "harbour"} if path.endswith("organisation") else {}
     body = {"query": VIEWER} if path == "/graphql" else body
@@ -708,8 +714,8 @@ async def test_a_logout_token_is_taken_once(portal: Door, browser: Browser) -> N
 async def test_a_logout_token_that_is_not_right_ends_nothing(
     portal: Door, browser: Browser, changes: dict[str, Any]
 ) -> None:
-    await browser.sign_in("owner-harbour")
-    token = logout_token(portal.issuer, CLIENT_ID, **{"sub": "owner-harbour", **changes})
+    await browser.sign_in("standard-harbour")
+    token = logout_token(portal.issuer, CLIENT_ID, **{"sub": "standard-harbour", **changes})
     assert await told(portal, token) == 400
     assert (await browser.ask(VIEWER)).status == 200
 
@@ -717,12 +723,19 @@ async def test_a_logout_token_that_is_not_right_ends_nothing(
 async def test_a_logout_token_that_the_provider_has_not_signed_ends_nothing(
     portal: Door, browser: Browser
 ) -> None:
-    await browser.sign_in("owner-harbour")
-    head, body, signature = logout_token(portal.issuer, CLIENT_ID, sub="owner-harbour").split(".")
+    await browser.sign_in("standard-harbour")
+    head, body, signature = logout_token(portal.issuer, CLIENT_ID, sub="standard-harbour").split(".")
     forged = ("A" if signature[0] != "A" else "B") + signature[1:]
-    for token in (f"{head}.{body}.{forged}", f"{head}.{body}.", f"{head}.{body}", "", "x", "eyJhbGciOiJub25lIn0." + body + "."):
+    for token in (
+        f"{head}.{body}.{forged}",
+        f"{head}.{body}.",
+        f"{head}.{body}",
+        "",
+        "x",
+        "eyJhbGciOiJub25lIn0." + body + ".",
+    ):
         assert await told(portal, token) == 400
-    assert await told(portal, portal.issuer.token("owner-harbour")) == 400
+    assert await told(portal, portal.issuer.token("standard-harbour")) == 400
     assert (await browser.ask(VIEWER)).status == 200
 
 
@@ -730,7 +743,7 @@ async def test_a_front_channel_logout_ends_the_providers_session_by_its_sid_alon
     portal: Door, browser: Browser
 ) -> None:
     portal.issuer.id_token_changes = {"sid": "sid-of-harbour"}
-    await browser.sign_in("owner-harbour")
+    await browser.sign_in("standard-harbour")
     path, seen = "/session/front-channel-logout", []
     for query in (
         {"iss": portal.issuer.url},
