@@ -87,7 +87,7 @@ class _Lookups:
 
     def __init__(self, store: ServiceAccountStore) -> None:
         self._store = store
-        self._waiting: dict[str, asyncio.Future[KnownKey | SourceError | None]] = {}
+        self._waiting: dict[str, asyncio.Future[KnownKey | Exception | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def find(self, key: str) -> KnownKey | None:
@@ -105,21 +105,19 @@ class _Lookups:
             raise SignInRefused(
                 "API keys cannot be checked now; try again", status=503, code="SOURCE_UNAVAILABLE"
             ) from found
+        if isinstance(found, Exception):
+            raise found
         return found
 
     async def _look_up(self) -> None:
         while self._waiting:
             asked, self._waiting = self._waiting, {}
-            found: Mapping[str, KnownKey | SourceError | None]
+            found: Mapping[str, KnownKey | Exception | None]
             try:
                 found = dict(zip(asked, await self._store.known(list(asked)), strict=True))
-            except SourceError as error:
+            except Exception as error:
+                # It is those who wait that must hear of it, whatever it is.
                 found = dict.fromkeys(asked, error)
-            except BaseException:
-                # Nobody may wait for an answer that will not come.
-                for answer in asked.values():
-                    answer.cancel()
-                raise
             for key, answer in asked.items():
                 answer.set_result(found[key])
 
