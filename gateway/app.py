@@ -16,6 +16,8 @@ from gateway.files import content, disposition, media_type
 from gateway.graphiql import GraphiQLConfig
 from gateway.graphiql import routes as graphiql_routes
 from gateway.office import Office
+from gateway.session.routes import allow_portals
+from gateway.session.routes import routes as session_routes
 from gateway.settings import Settings
 from gateway.signin.refused import SignInRefused, challenge
 from gateway.sockets import GraphQLSocket
@@ -68,10 +70,15 @@ def create_app(
         Route("/health/live", _live),
         Route("/health/ready", ready),
     ]
+    if settings.signin.sessions:
+        routes += session_routes(office)
     if settings.door.graphiql:
         page = [*graphiql_routes_before, *graphiql_routes(graphiql or GraphiQLConfig())]
         routes += [Mount("/graphiql", routes=page), Route("/", _to_graphiql)]
     app = Starlette(routes=routes, lifespan=lifespan)
+    if settings.signin.sessions:
+        # Outermost: a portal's page may read what it is refused, too.
+        allow_portals(app, settings.signin.sessions)
     app.state.office = office
     return app
 

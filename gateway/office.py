@@ -138,10 +138,6 @@ class Office:
         settings, public_url = self.settings.signin.sessions, self.settings.door.public_url
         return None if settings is None else Sessions(settings, public_url, self.ledger.sessions)
 
-    def _sessions(self) -> Sessions | None:
-        settings = self.settings.signin.sessions
-        return settings and Sessions(settings, self.settings.door.public_url, self.ledger.sessions)
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
