@@ -101,8 +101,8 @@ class Writing:
         self.touched = touched
         self.done = Done()
 
-    def wrote(self, type_name: str, *ids: str, organisation: str | None) -> None:
-        """Records of the gateway's own books that were written, and whose they are (None: the firm's)."""
+    def wrote(self, type_name: str, *ids: str | Ref, organisation: str | None) -> None:
+        """Records of the gateway's own books, or others', that were written, and whose they are (None: the firm's)."""
         for id_ in ids:
             self.touched.name(type_name, id_, organisation)
 

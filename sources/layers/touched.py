@@ -30,9 +30,10 @@ class Touched:
         """What a read has given: records, pages of them, or anything else, which counts for nothing."""
         self._answers.append(answer)
 
-    def name(self, type_name: str, id_: str, organisation: str | None) -> None:
-        """A record of the gateway's own books, and whose it is (None: the firm's)."""
-        self._named.append((organisation, f"{type_name}:ledger:{id_}"))
+    def name(self, type_name: str, id_: str | Ref, organisation: str | None) -> None:
+        """A record of the gateway's own books, or another's, and whose it is (None: the firm's)."""
+        ref = id_ if isinstance(id_, Ref) else Ref("ledger", id_)
+        self._named.append((organisation, f"{type_name}:{ref}"))
 
     def ids(self) -> list[str]:
         """Type, source and id, each once, in the order in which they were met."""
