@@ -10,12 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
+from gateway.audit import NOT_THERE
+from gateway.audit_export import export
+from gateway.client import Clients, Entrance
 from gateway.endpoint import GraphQLEndpoint
 from gateway.errors import log_sources, of_source
-from gateway.files import content, disposition, media_type
+from gateway.files import FIELDS, content, disposition, media_type
 from gateway.graphiql import GraphiQLConfig
 from gateway.graphiql import routes as graphiql_routes
 from gateway.office import Office
+from gateway.scim.routes import ScimRoutes
 from gateway.session.routes import allow_portals
 from gateway.session.routes import routes as session_routes
 from gateway.settings import Settings
@@ -48,6 +52,9 @@ def create_app(
     async def file(request: Request) -> Response:
         return await _file(office, request)
 
+    async def audit_export(request: Request) -> Response:
+        return await export(office, request)
+
     async def ready(request: Request) -> Response:
         try:
             await office.ledger.ping()
@@ -67,6 +74,8 @@ def create_app(
         WebSocketRoute("/graphql", GraphQLSocket(office)),
         Route("/schema.graphql", sdl),
         Route("/files/{token}", file),
+        Route("/audit.jsonl", audit_export),
+        *ScimRoutes(office).routes(),
         Route("/health/live", _live),
         Route("/health/ready", ready),
     ]
@@ -76,6 +85,12 @@ def create_app(
         page = [*graphiql_routes_before, *graphiql_routes(graphiql or GraphiQLConfig())]
         routes += [Mount("/graphiql", routes=page), Route("/", _to_graphiql)]
     app = Starlette(routes=routes, lifespan=lifespan)
+    # Whoever is not let in is told of to the trail, which runs by the time that requests come.
+    app.add_middleware(
+        Entrance,
+        clients=Clients(settings.door.trusted_proxies),
+        refused=lambda client, code: office.audit.refused(client, code),
+    )
     if settings.signin.sessions:
         # Outermost: a portal's page may read what it is refused, too.
         allow_portals(app, settings.signin.sessions)
@@ -84,7 +99,7 @@ def create_app(
 
 
 def _refused(refused: SignInRefused) -> Response:
-    return JSONResponse({"message": str(refused), "code": refused.code}, refused.status, challenge(refused))
+    return JSONResponse({"message": str(refused), **refused.extensions}, refused.status, challenge(refused))
 
 
 def spare_the_collector() -> None:
@@ -108,15 +123,21 @@ async def _file(office: Office, request: Request) -> Response:
         principal = await office.signin.principal(request.headers, route="/files", method=request.method)
     except SignInRefused as refused:
         return _refused(refused)
-    what = office.files.read(principal, request.path_params["token"])
+    what, touched = office.files.read(principal, request.path_params["token"]), Touched()
+    coordinates = (FIELDS[what[0]],) if what else ()
+    record = office.audit.record(AuditKind.FILE, principal, coordinates=coordinates)
     if what is None:
+        office.audit.read(record, touched, NOT_THERE)
         return JSONResponse(
             {"message": "this link has expired or is not yours; ask the graph for a new one"}, 404
         )
     try:
         with deadline(office.settings.door.deadline):
-            sources = await office.sources_for(principal)
-            found = await content(what, principal, office.schema.policy, sources)
+            async with office.audit.reading(record, touched) as reading:
+                sources = await office.sources_for(principal, touched)
+                found = await content(what, principal, office.schema.policy, sources)
+                if found is None:
+                    reading.done = NOT_THERE
     except SourceError as error:
         log_sources([error])
         said = of_source(error)

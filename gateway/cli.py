@@ -1,4 +1,4 @@
-"""The commands: ``gateway demo | serve | check | schema | links | organisations | members``."""
+"""The commands: ``gateway demo | serve | check | schema | links | organisations | members | audit``."""
 
 import asyncio
 import difflib
@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.app import create_app
+from gateway.audit import operator
+from gateway.audit_commands import audit_app
 from gateway.check import Finding, check_issuers, check_ledger, check_sources
 from gateway.console import TOML, Config, in_office, ledger_at, read_settings, stop
 from gateway.matching import described_links, match_all
@@ -34,6 +37,7 @@ from permissions.policy import PolicyError
 from resolvers.own_fields import OwnFieldError
 from resolvers.schema import build_schema
 from sources.ledger.book import Ledger
+from sources.ports.audit import AuditKind
 from sources.ports.common import CustomField, Ref
 from sources.ports.errors import SourceError
 from sources.ports.links import LinkState, LinkTaken
@@ -50,6 +54,7 @@ organisations_app = typer.Typer(
 app.add_typer(links_app, name="links")
 app.add_typer(organisations_app, name="organisations")
 app.add_typer(members_app, name="members")
+app.add_typer(audit_app, name="audit")
 
 AccountArgument = Annotated[str, typer.Argument(help="The account in the CRM: hubspot:901")]
 
@@ -169,7 +174,9 @@ def links_match(config: Config = TOML) -> None:
     """Applies the rules to every account that has no link yet."""
 
     async def match(office: Office) -> None:
-        for system, states in (await match_all(office.backoffice)).items():
+        async with _recorded(office, "links match"):
+            matched = await match_all(office.backoffice)
+        for system, states in matched.items():
             print(f"{system}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
 
     in_office(config, match)
@@ -189,10 +196,11 @@ def links_confirm(
         (found,) = await _port(office, _ref(counterpart).source).customers([_ref(counterpart)])
         if found is None:
             stop(f"{counterpart}: there is no such customer")
-        try:
-            await office.ledger.links.confirm(_ref(account), _ref(counterpart), by)
-        except LinkTaken:
-            stop(f"{counterpart} is another account's; `gateway links forget` that link first")
+        async with _recorded(office, "links confirm", _ref(account)):
+            try:
+                await office.ledger.links.confirm(_ref(account), _ref(counterpart), by)
+            except LinkTaken:
+                stop(f"{counterpart} is another account's; `gateway links forget` that link first")
         print(f"{account} is {counterpart}")
 
     in_office(config, confirm)
@@ -210,7 +218,8 @@ def links_none(
     async def declare(office: Office) -> None:
         await _require_account(office, account)
         _port(office, source)
-        await office.ledger.links.declare_absent(_ref(account), source, by)
+        async with _recorded(office, "links none", _ref(account)):
+            await office.ledger.links.declare_absent(_ref(account), source, by)
         print(f"{account} has no counterpart in {source}")
 
     in_office(config, declare)
@@ -225,7 +234,8 @@ def links_forget(
     """Drops a decision, so that the rules are applied afresh."""
 
     async def forget(office: Office) -> None:
-        await office.ledger.links.forget(_ref(account), source)
+        async with _recorded(office, "links forget", _ref(account)):
+            await office.ledger.links.forget(_ref(account), source)
         print(f"{account}: forgotten in {source}")
 
     in_office(config, forget)
@@ -243,12 +253,14 @@ def organisations_set(
     async def save(office: Office) -> None:
         for account in accounts:
             await _require_account(office, account)
-        try:
-            await office.ledger.organisations.save(
-                OrganisationRecord(organisation, name, tuple(_ref(account) for account in accounts))
-            )
-        except AccountTaken:
-            stop("one of these accounts belongs to another organisation; see `gateway organisations list`")
+        refs = tuple(_ref(account) for account in accounts)
+        async with _recorded(office, "organisations set", *refs, organisation=organisation):
+            try:
+                await office.ledger.organisations.save(OrganisationRecord(organisation, name, refs))
+            except AccountTaken:
+                stop(
+                    "one of these accounts belongs to another organisation; see `gateway organisations list`"
+                )
         print(f"{organisation}: {', '.join(accounts)}")
 
     in_office(config, save)
@@ -268,6 +280,27 @@ def organisations_list(config: Config = TOML) -> None:
         Console().print(table if table.row_count else "none")
 
     in_office(config, show)
+
+
+@asynccontextmanager
+async def _recorded(
+    office: Office, command: str, *accounts: Ref, organisation: str | None = None
+) -> AsyncIterator[None]:
+    """In the audit trail, of the organisation that is named or that holds the account. What cannot be recorded is not
+    done."""
+    if accounts and organisation is None:
+        (organisation,) = await office.ledger.organisations.holders_of(accounts)
+    record = office.audit.record(AuditKind.COMMAND, operator(), name=command, organisation=organisation)
+    stopped: typer.Exit | None = None
+    async with office.audit.writing(record) as writing:
+        writing.wrote("Account", *accounts, organisation=organisation)
+        try:
+            yield
+        except typer.Exit as refused:
+            writing.refused("CONFLICT")
+            stopped = refused
+    if stopped:
+        raise stopped
 
 
 async def _open(settings: Settings, database_url: str) -> None:

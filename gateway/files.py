@@ -21,6 +21,10 @@ _KINDS = {"invoice-pdf": "Invoice", "document": "Document", "attachment": "Ticke
 """Kinds of link and the type whose right they need."""
 
 
+FIELDS = {"invoice-pdf": "Invoice.pdf", "document": "Document.content", "attachment": "Attachment.content"}
+"""The fields that give the links."""
+
+
 class FileLink(msgspec.Struct, frozen=True):
     """What the graph shows."""
 
