@@ -87,9 +87,12 @@ async def written(
     input: Any,
     work: Work,
     show: Callable[[Written], Awaitable[Mapping[str, Any]]],
+    *,
+    standing: bool = False,
 ) -> P:
     """The payload after ``work``, or after the same request's work of before: ``show`` gives its fields by the ids that
-    the work returned. ``work`` only writes to the ledger; what else is to happen comes in ``show``, after the commit."""
+    the work returned. ``work`` only writes to the ledger; what else is to happen comes in ``show``, after the commit.
+    ``standing``: what is changed is which organisations the caller may act for."""
     context = info.context
     principal = context.principal
     if principal.viewed_by is not None:
@@ -103,9 +106,10 @@ async def written(
                 "idempotencyKey",
             )
         done = await context.books.once(
-            principal.identity, key, payload.__name__, msgspec.json.encode(input), work
+            principal.identity, key, payload.__name__, msgspec.json.encode(input), work, standing=standing
         )
     except WriteRefused as refused:
+        context.books.touched.refusals.append(refused.code.name)
         error = UserError(message=str(refused), code=refused.code, field=list(refused.field) or None)
         return payload(user_errors=[error], operation=None)
     operation = Operation(id=strawberry.ID(done.id), completed_at=done.at, repeated=done.repeated)
