@@ -252,7 +252,7 @@ class MemberMutations:
                 "organisation": await context.books.organisation(joined),
             }
 
-        return await written(info, AcceptInvitationPayload, input, work, show)
+        return await written(info, AcceptInvitationPayload, input, work, show, standing=True)
 
     @strawberry.mutation(
         description="Gives a member other roles. Holds from their next request on.",
@@ -322,7 +322,7 @@ class MemberMutations:
         async def show(done: Written) -> Mapping[str, Any]:
             return {"left_organisation_id": strawberry.ID(done.records["organisation"])}
 
-        return await written(info, LeaveOrganisationPayload, input, work, show)
+        return await written(info, LeaveOrganisationPayload, input, work, show, standing=True)
 
 
 def _granting(context: Context) -> Granting:

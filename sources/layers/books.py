@@ -72,9 +72,12 @@ class ScopedBooks:
         """Service accounts that this request was given, and whose they are: their keys may be read."""
 
     @changes("organisation")
-    async def once(self, caller: str, key: str, change: str, given: bytes, work: Work) -> Written:
-        """WriteStore's, for the organisation acted for: the same words for another are another change."""
-        organisation = (self._reach.organisation or "").encode()
+    async def once(
+        self, caller: str, key: str, change: str, given: bytes, work: Work, *, standing: bool = False
+    ) -> Written:
+        """WriteStore's, for the organisation acted for: the same words for another are another change. Except where the
+        change is of the caller's own ``standing``, after which the same request acts for another."""
+        organisation = b"" if standing else (self._reach.organisation or "").encode()
         return await self._books.writes.once(caller, key, change, organisation + b"\0" + given, work)
 
     def acting(self) -> str:
@@ -213,9 +216,7 @@ class ScopedBooks:
             return Page((), ())
         found = await self._books.service_accounts.accounts_of(query.organisation)
         self._served |= {account.id: account.organisation for account in found}
-        return select(
-            found, lambda account: Key(account.name, account.id), Direction.ASC, query.window
-        )
+        return select(found, lambda account: Key(account.name, account.id), Direction.ASC, query.window)
 
     @scoped_by("organisation", gives="ServiceAccount")
     async def service_account(self, account: str) -> ServiceAccountRecord | None:

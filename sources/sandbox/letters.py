@@ -122,4 +122,4 @@ async def letter_box(
 def text_of(mail: EmailMessage) -> str:
     """As it reads without HTML."""
     body = mail.get_body(("plain",))
-    return "" if body is None else body.get_content()
+    return "" if body is None else str(body.get_content()).replace("\r\n", "\n")
