@@ -33,6 +33,8 @@ BOOKS = (
 
 UNHEARD_SECONDS = 4.0
 """How often to ask while nobody would tell us."""
+ROUTINE_SECONDS = 60.0
+"""How often to ask anyway: an issuer tells nobody that it has withdrawn a key or an opaque token."""
 APART_SECONDS = 0.5
 """Between two questions: a directory that changes a thousand members asks each connection twice a second at most."""
 PATIENCE_SECONDS = 1.0
@@ -75,6 +77,11 @@ class Caller:
         """Set when the principal or its organisations are others than now. To be taken before ``principal`` is read."""
         return self._changed
 
+    async def act(self) -> None:
+        """The caller does something: whether they still may is asked as for any request, and their session stays alive.
+        Raises SignInRefused."""
+        await self._take(await _asked(self._office, self._headers, self._method))
+
     async def watch(self) -> Ended:
         """Runs as long as the caller may stay; says why no longer."""
         closing = asyncio.create_task(self._office.closing.wait(), name="caller-closing")
@@ -99,7 +106,9 @@ class Caller:
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     with deadline(PATIENCE_SECONDS):
-                        principal = await self._office.signin.principal(self._headers, method=self._method)
+                        principal = await self._office.signin.principal(
+                            self._headers, method=self._method, use=False
+                        )
             except (SignInRefused, SourceError, TimeoutError) as error:
                 if isinstance(error, SignInRefused) and error.status < 500:
                     return Ended(4401 if error.status == 401 else 4403, str(error))
@@ -117,7 +126,8 @@ class Caller:
     async def _news(self) -> None:
         """Waits until it is worth asking again."""
         expires_at = self.principal.expires_at
-        patience = None if expires_at is None else max(0.0, expires_at - time.time())
+        left = ROUTINE_SECONDS if expires_at is None else expires_at - time.time()
+        patience = min(ROUTINE_SECONDS, max(0.0, left))
         await _heard(self._office.ledger.changes, self._listener, patience)
 
     async def _take(self, principal: Principal) -> None:
@@ -146,17 +156,22 @@ async def staying(office: Office, headers: Headers, method: str) -> AsyncIterato
     """Lets the caller of a connection in, until the block is left. Raises SignInRefused."""
     # Listening begins first: what changes while the caller is let in is heard.
     with office.ledger.changes.listen(*BOOKS) as listener:
-        try:
-            with deadline(office.settings.door.deadline):
-                principal = await office.signin.principal(headers, method=method)
-        except SourceError as error:
-            log_sources([error])
-            raise SignInRefused(_NOBODY_KNOWS, status=503, code="SOURCE_UNAVAILABLE") from error
-        if _expired(principal):
-            # Requests are believed a little longer, for clocks that differ; a connection would end at once.
-            raise SignInRefused(_EXPIRED)
+        principal = await _asked(office, headers, method)
         with office.connections.one_more(principal.viewed_by or principal.identity):
             yield Caller(office, headers, method, principal, listener)
+
+
+async def _asked(office: Office, headers: Headers, method: str) -> Principal:
+    try:
+        with deadline(office.settings.door.deadline):
+            principal = await office.signin.principal(headers, method=method)
+    except SourceError as error:
+        log_sources([error])
+        raise SignInRefused(_NOBODY_KNOWS, status=503, code="SOURCE_UNAVAILABLE") from error
+    if _expired(principal):
+        # Requests are believed a little longer, for clocks that differ; a connection would end at once.
+        raise SignInRefused(_EXPIRED)
+    return principal
 
 
 async def news(feed: ChangeFeed, *books: str) -> AsyncGenerator[None, None]:

@@ -174,7 +174,7 @@ class _Connection:
                 staying(self._office, self._headers(message.payload or {}), "GET")
             )
         except SignInRefused as refused:
-            return self._end(Ended(_CODES.get(refused.status, 4403), str(refused)))
+            return self._end(_ended(refused))
         self._start(self._watch(self._caller), "socket-watch")
         await self._send({"type": "connection_ack"})
 
@@ -216,8 +216,16 @@ class _Connection:
                 "extensions": {"code": "LIMIT_EXCEEDED"},
             }
             await self._send({"id": message.id, "type": "error", "payload": [error]})
-        else:
+        elif await self._may(self._caller):
             self._running[message.id] = self._start(self._run(message, self._caller), "socket-operation")
+
+    async def _may(self, caller: Caller) -> bool:
+        try:
+            await caller.act()
+        except SignInRefused as refused:
+            self._end(_ended(refused))
+            return False
+        return True
 
     # -- to the client ------------------------------------------------------------------------------------------
 
@@ -255,6 +263,10 @@ class _Connection:
 
 def _refused(id_: str, answer: Answer) -> dict[str, Any]:
     return {"id": id_, "type": "error", "payload": answer.body["errors"]}
+
+
+def _ended(refused: SignInRefused) -> Ended:
+    return Ended(_CODES.get(refused.status, 4403), str(refused))
 
 
 def _reason(text: str) -> str:

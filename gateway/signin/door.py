@@ -30,9 +30,9 @@ class Keys(Protocol):
 class Sessions(Protocol):
     """Browser sessions."""
 
-    async def proof(self, headers: Headers, *, method: str) -> Proof | None:
+    async def proof(self, headers: Headers, *, method: str, use: bool) -> Proof | None:
         """None when the request carries no session cookie. Raises SignInRefused for one that is not believed, and for a
-        request that another site may have made."""
+        request that another site may have made. ``use``: keeps the session alive."""
 
 
 class SignIn:
@@ -58,14 +58,15 @@ class SignIn:
         self._sessions, self._api_keys = sessions, api_keys
 
     async def principal(
-        self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
+        self, headers: Headers, *, route: str = "/graphql", method: str = "POST", use: bool = True
     ) -> Principal:
-        """The caller; ``route`` is the beginning of the path as the application knows it. Raises SignInRefused with what
-        is wrong; never says more about a credential than its holder knows."""
+        """The caller; ``route`` is the beginning of the path as the application knows it. ``use``: does the caller do
+        something, or are they only looked up again? Raises SignInRefused with what is wrong; never says more about a
+        credential than its holder knows."""
         wanted = headers.getlist("x-organisation")
         if len(wanted) > 1:
             raise SignInRefused("several X-Organisation headers; send one", status=400, code="BAD_USER_INPUT")
-        proof = await self._proof(headers, method)
+        proof = await self._proof(headers, method, use)
         principal = await self.standing.principal(proof, wanted[0].strip() if wanted else None)
         self.demands.check(principal, route, method)
         viewings = headers.getlist(VIEW_AS)
@@ -77,13 +78,13 @@ class SignIn:
         """Ends what is under way."""
         await self._introspection.close()
 
-    async def _proof(self, headers: Headers, method: str) -> Proof:
+    async def _proof(self, headers: Headers, method: str, use: bool) -> Proof:
         sent = headers.getlist("authorization")
         if len(sent) > 1:
             # A proxy in front may have believed the other one.
             raise SignInRefused("several Authorization headers; send one", error="invalid_request")
         if not sent and self._sessions is not None:
-            proof = await self._sessions.proof(headers, method=method)
+            proof = await self._sessions.proof(headers, method=method, use=use)
             if proof is not None:
                 return proof
         scheme, _, token = (sent[0] if sent else "").strip().partition(" ")

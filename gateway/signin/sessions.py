@@ -58,14 +58,14 @@ class Sessions:
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
 
-    async def proof(self, headers: Headers, *, method: str) -> Proof | None:
+    async def proof(self, headers: Headers, *, method: str, use: bool = True) -> Proof | None:
         """None when the request carries no session cookie. Raises SignInRefused for one that is not believed, and for a
-        request that another site may have made."""
+        request that another site may have made. ``use``: keeps the session alive."""
         secret = self.cookie.read(headers)
         if secret is None:
             return None
         require_own_page(headers, method, self.origins)
-        session = await self.find(secret)
+        session = await self.find(secret, use=use)
         if session is None:
             raise SignInRefused("the session is over; sign in again")
         return self.proof_of(session)
