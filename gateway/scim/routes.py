@@ -111,7 +111,7 @@ class ScimRoutes:
                 if rest:
                     return await self._one(request, collection, principal, rest[0])
                 return await self._all(request, collection, principal)
-            case ["Me", *_] | ["Bulk"]:
+            case ["Me", *_] | ["Bulk"] | [".search"]:
                 raise scim.NotImplementedException
         raise scim.NotFoundException
 
