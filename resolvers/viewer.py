@@ -1,5 +1,6 @@
 """Who is asking, and the organisations that they may act for."""
 
+from enum import Enum
 from typing import Annotated, Any
 
 import strawberry
@@ -17,9 +18,20 @@ from sources.ports.common import Ref
 from sources.ports.members import OrganisationRecord
 
 
+@strawberry.enum(description="What kind of caller somebody is.")
+class CallerKind(Enum):
+    PERSON = strawberry.enum_value("person", description="Somebody who has signed in at an issuer.")
+    SERVICE = strawberry.enum_value(
+        "service", description="A program: a service account with an API key, or a client of an issuer."
+    )
+    ANONYMOUS = strawberry.enum_value("anonymous", description="Nobody who has signed in.")
+
+
 @strawberry.type(description="The caller.", directives=[AUTHENTICATED, scoped("caller"), personal("account")])
 class Viewer:
-    @strawberry.field(description="The caller's id at the issuer of the token; not a node.")
+    @strawberry.field(
+        description="The caller's id at the issuer of the token, a service account's own; not a node."
+    )
     def id(root: strawberry.Parent[Any]) -> strawberry.ID:
         principal: Principal = root
         return strawberry.ID(principal.subject)
@@ -30,7 +42,15 @@ class Viewer:
     email: str | None = strawberry.field(
         description="As the issuer knows them.", directives=[personal("contact")]
     )
-    roles: list[str] = strawberry.field(description="The bundles of scopes that the caller holds.")
+
+    @strawberry.field(description="A person, or a program.")
+    def kind(root: strawberry.Parent[Any]) -> CallerKind:
+        principal: Principal = root
+        return CallerKind(principal.kind)
+
+    roles: list[str] = strawberry.field(
+        description="The bundles of scopes that the caller holds. A service account has scopes without roles."
+    )
 
     @strawberry.field(description="All that the caller may do.")
     def scopes(root: strawberry.Parent[Any]) -> list[str]:
