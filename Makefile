@@ -7,7 +7,7 @@ BIN := .venv/bin
 UV := uv==0.13.*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check schema bench graphiql lock clean installed lint types imports locks-check schema-check schema-lint
+.PHONY: help demo test check schema permissions bench graphiql lock clean installed lint types imports locks-check schema-check permissions-check schema-lint
 
 help: ## this list; `make demo ARGS="--scale 2"` hands options on, `make test PYTEST_ARGS="-k page"` too
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,10 +18,13 @@ demo: ## install what is missing, then run the gateway over sandboxes and an emb
 test: ## every test
 	@deploy/venv.sh dev && exec $(BIN)/pytest $(PYTEST_ARGS)
 
-check: lint types imports locks-check schema-check schema-lint ## all that needs no server: style, types, imports, schema, locks
+check: lint types imports locks-check schema-check permissions-check schema-lint ## all that needs no server: style, types, imports, schema, locks
 
 schema: ## write schema.graphql from the code
 	@deploy/venv.sh dev && exec $(BIN)/gateway schema --write
+
+permissions: ## write the matrix of docs/permissions.md from the code
+	@deploy/venv.sh dev && exec $(BIN)/gateway permissions --write
 
 bench: ## measure against the same work written by hand
 	@deploy/venv.sh dev && exec $(BIN)/python -m tests.benchmarks $(ARGS)
@@ -58,6 +61,9 @@ locks-check: installed
 
 schema-check: installed
 	$(BIN)/gateway schema --check
+
+permissions-check: installed
+	$(BIN)/gateway permissions --check
 
 schema-lint:
 	@if command -v npm >/dev/null; \

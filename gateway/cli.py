@@ -1,4 +1,4 @@
-"""The commands: ``gateway demo | serve | check | schema | links | organisations | members | audit``."""
+"""The commands: ``gateway demo | serve | check | schema | links | organisations | members | sessions | audit``."""
 
 import asyncio
 import difflib
@@ -18,18 +18,21 @@ from rich.table import Table
 from gateway.app import create_app
 from gateway.audit import operator
 from gateway.audit_commands import audit_app
-from gateway.check import Finding, check_issuers, check_ledger, check_sources
+from gateway.check import Finding, check_issuers, check_ledger, check_mail, check_sources
 from gateway.console import TOML, Config, in_office, ledger_at, read_settings, stop
 from gateway.matching import described_links, match_all
 from gateway.members import members_app
 from gateway.office import Office
+from gateway.permissions_command import permissions
 from gateway.server import Server
+from gateway.session.commands import sessions_app
 from gateway.settings import (
     Settings,
     SettingsError,
     load,
     load_tables,
     read_database,
+    read_mail,
     read_signin,
 )
 from gateway.telemetry import configure
@@ -51,9 +54,11 @@ links_app = typer.Typer(
 organisations_app = typer.Typer(
     no_args_is_help=True, help="The portal's customers and the accounts that each may see."
 )
+app.command()(permissions)
 app.add_typer(links_app, name="links")
 app.add_typer(organisations_app, name="organisations")
 app.add_typer(members_app, name="members")
+app.add_typer(sessions_app, name="sessions")
 app.add_typer(audit_app, name="audit")
 
 AccountArgument = Annotated[str, typer.Argument(help="The account in the CRM: hubspot:901")]
@@ -344,6 +349,11 @@ async def _check_parts(
                 findings += await check_issuers(read_signin(tables, config.name, os.environ))
             except SettingsError as error:
                 findings.append(Finding("signin", False, f"not configured: {error}"))
+            try:
+                mail, _ = read_mail(tables, config.name, os.environ)
+                findings.append(await check_mail(mail))
+            except SettingsError as error:
+                findings.append(Finding("mail", False, f"not configured: {error}"))
             findings += await check_sources(config, ledger.tokens, os.environ, own_fields)
         finally:
             await ledger.close()

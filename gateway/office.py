@@ -19,7 +19,6 @@ from gateway.signin.browser import BrowserSignIn
 from gateway.signin.door import SignIn
 from gateway.signin.sessions import Sessions
 from permissions.principal import Principal
-from permissions.roles import Roles
 from resolvers.context import Context
 from resolvers.schema import build_schema
 from sources.layers.books import BookReach, Books, ScopedBooks
@@ -46,7 +45,7 @@ class Office:
         zone = ZoneInfo(settings.door.timezone)
         self.settings = settings
         self._today = today or (lambda: datetime.now(zone).date())
-        self.roles = Roles()
+        self.roles = settings.roles
         self.files = SignedLinks(settings.door)
         self.invitations = Post(settings.invitations, settings.mail, self.roles)
         self.schema = build_schema(settings.own_fields)
@@ -101,12 +100,14 @@ class Office:
                 sweeping = asyncio.create_task(sessions.keep_swept(), name="sessions")
                 stack.callback(sweeping.cancel)
             redis = self.settings.redis
-            self.network = Network(redis and SharedBudgets(redis.url, redis.replicas))
+            self.network = Network(None if redis is None else SharedBudgets(redis.url, redis.replicas))
             stack.push_async_callback(self.network.close)
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 try:
-                    port = source.row.connect(source.settings, Wiring(self.ledger.tokens, custom, self.network))
+                    port = source.row.connect(
+                        source.settings, Wiring(self.ledger.tokens, custom, self.network)
+                    )
                 except (ValueError, SourceError) as error:
                     raise SettingsError(f"sources.{kind.value}: {error}") from error
                 self.ports[kind] = port

@@ -19,7 +19,7 @@ from gateway.scim.settings import ScimSettings
 from gateway.scim.settings import faults as scim_faults
 from gateway.signin.session_settings import session_faults
 from gateway.signin.settings import SignInSettings, faults, is_address
-from permissions.roles import Roles
+from permissions.roles import RoleChange, RoleError, Roles
 from permissions.scopes import SCOPES
 from resolvers.own_fields import TYPES
 from sources.layers.matching import MatchingRules
@@ -141,6 +141,14 @@ class Source(msgspec.Struct, frozen=True):
     matching: MatchingRules
 
 
+class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[redis]``: a Redis or Valkey, where several processes of the gateway share what vendors allow."""
+
+    url: str
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
+    """How many processes there are at most: while Redis is away, each takes no more than its part."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """All of it."""
 
@@ -149,6 +157,7 @@ class Settings(msgspec.Struct, frozen=True):
     signin: SignInSettings
     sources: Mapping[Kind, Source]
     own_fields: tuple[CustomField, ...] = ()
+    roles: Roles = Roles()
     audit: Audit = Audit()
     mail: Mail | None = None
     """None: no mails are sent; the inviting person passes the link on."""
@@ -157,6 +166,18 @@ class Settings(msgspec.Struct, frozen=True):
     api_keys: ApiKeySettings = ApiKeySettings()
     scim: ScimSettings = ScimSettings()
     viewing: Viewing = Viewing()
+    redis: RedisSettings | None = None
+    """None: this process is the only one, or the vendors' limits are divided among several by hand."""
+
+
+class _Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[roles.<name>]``."""
+
+    name: str | None = None
+    label: str | None = None
+    scopes: tuple[str, ...] | None = None
+    without: tuple[str, ...] | None = None
+    held_by: Literal["customers", "staff"] | None = msgspec.field(default=None, name="for")
 
 
 class _OwnField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,6 +228,8 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         "api_keys",
         "scim",
         "viewing",
+        "redis",
+        "roles",
         "sources",
         "fields",
     }
@@ -231,7 +254,8 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
             raise SettingsError(
                 f"{name}: gateway.trusted_proxies: {network!r}: an address or network, such as 10.0.0.0/8"
             ) from None
-    signin = read_signin(tables, name, environment)
+    roles = read_roles(tables, name, environment)
+    signin = read_signin(tables, name, environment, roles)
     _require_sessions(signin, door.public_url, name)
     sources = {
         Kind(kind): read_source(kind, table, name, environment)
@@ -239,7 +263,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
     }
     if Kind.CRM not in sources:
         raise SettingsError(f"{name}: [sources.crm] is missing; accounts come from the CRM")
-    mail, invitations = _joining(tables, name, environment)
+    mail, invitations = read_mail(tables, name, environment)
     return Settings(
         door=door,
         database=database,
@@ -253,9 +277,26 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
             Subscriptions, tables.get("subscriptions", {}), "subscriptions", name, environment
         ),
         viewing=_viewing(tables, name, environment),
+        redis=_redis(tables, name, environment),
         api_keys=_api_keys(tables, name, environment),
-        scim=_scim(tables, name, environment, Roles()),
+        scim=_scim(tables, name, environment, roles),
+        roles=roles,
     )
+
+
+def read_roles(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Roles:
+    """The built-in roles with the changes of ``[roles]``. Raises SettingsError with what to mend."""
+    given = tables.get("roles", {})
+    if not isinstance(given, dict) or not all(isinstance(table, dict) for table in given.values()):
+        raise SettingsError(f"{name}: roles: write each role as a table, [roles.standard]")
+    changes: dict[str, RoleChange] = {}
+    for role, table in given.items():
+        stated: _Role = _table(_Role, table, f"roles.{role}", name, environment)
+        changes[role] = RoleChange(stated.name, stated.label, stated.scopes, stated.without, stated.held_by)
+    try:
+        return Roles().changed(changes)
+    except RoleError as error:
+        raise SettingsError(f"{name}: roles.{error}") from None
 
 
 def _api_keys(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> ApiKeySettings:
@@ -265,9 +306,7 @@ def _api_keys(tables: Mapping[str, Any], name: str, environment: Mapping[str, st
     return keys
 
 
-def _scim(
-    tables: Mapping[str, Any], name: str, environment: Mapping[str, str], roles: Roles
-) -> ScimSettings:
+def _scim(tables: Mapping[str, Any], name: str, environment: Mapping[str, str], roles: Roles) -> ScimSettings:
     scim: ScimSettings = _table(ScimSettings, tables.get("scim", {}), "scim", name, environment)
     for fault in scim_faults(scim, roles):
         raise SettingsError(f"{name}: {fault}")
@@ -281,9 +320,11 @@ def _viewing(tables: Mapping[str, Any], name: str, environment: Mapping[str, str
     return viewing
 
 
-def _joining(
+def read_mail(
     tables: Mapping[str, Any], name: str, environment: Mapping[str, str]
 ) -> tuple[Mail | None, Invitations]:
+    """How mails are sent, None where they are not, and what is in them; also when other tables are wrong. Raises
+    SettingsError with what to mend."""
     invitations: Invitations = _table(
         Invitations, tables.get("invitations", {}), "invitations", name, environment
     )
@@ -347,7 +388,7 @@ def read_signin(
             f"{name}: [signin] names nobody to believe; write [[signin.issuers]] with issuer and audience"
         )
     signin: SignInSettings = _table(SignInSettings, table, "signin", name, environment)
-    for fault in faults(signin, roles or Roles()):
+    for fault in faults(signin, roles or read_roles(tables, name, environment)):
         raise SettingsError(f"{name}: {fault}")
     return signin
 
@@ -355,6 +396,15 @@ def read_signin(
 def _require_sessions(signin: SignInSettings, public_url: str, name: str) -> None:
     for fault in session_faults(signin.sessions, signin.issuers, public_url) if signin.sessions else ():
         raise SettingsError(f"{name}: {fault}")
+
+
+def _redis(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> RedisSettings | None:
+    if "redis" not in tables:
+        return None
+    settings: RedisSettings = _table(RedisSettings, tables["redis"], "redis", name, environment)
+    if not settings.url.startswith(("redis://", "rediss://", "unix://")):
+        raise SettingsError(f"{name}: redis.url: begin with redis://, rediss:// or unix://")
+    return settings
 
 
 def _require_address(address: str, place: str, name: str) -> None:

@@ -184,11 +184,3 @@ def _refuse_name(role: str, name: str | None) -> None:
         not name or not all(part.isalnum() and part.islower() for part in name.split("-"))
     ):
         raise RoleError(f"{role}.name: small letters with hyphens between, such as site-manager")
-
-
-# What is asked before settings are read, until every caller is given the gateway's own Roles.
-_BUILT_IN_ROLES = Roles()
-ROLES = {role.name: role.scopes for role in BUILT_IN}
-CUSTOMER_ROLES = {role.name: role.scopes for role in BUILT_IN if role.held_by == "customers"}
-STAFF_ROLES = {role.name: role.scopes for role in BUILT_IN if role.held_by == "staff"}
-scopes_of = _BUILT_IN_ROLES.scopes_of

@@ -28,7 +28,7 @@ from strawberry.permission import BasePermission
 from strawberry.schema.config import StrawberryConfig
 
 from gateway.app import spare_the_collector
-from permissions.roles import scopes_of
+from permissions.roles import Roles
 from tests.benchmarks import limit
 from tests.benchmarks.vendors import ALL, ISSUED, Config, Vendors, in_two
 
@@ -40,7 +40,7 @@ class Context:
 
     def __init__(self, config: Config, vendors: Vendors, claims: dict[str, Any]) -> None:
         self.config, self.vendors, self.claims = config, vendors, claims
-        self.scopes = scopes_of(claims["roles"])
+        self.scopes = Roles().scopes_of(claims["roles"])
         self.today = datetime.now(UTC).date()
         self.account = DataLoader(load_fn=self._accounts)
         self.contacts = DataLoader(load_fn=self._contacts)

@@ -12,7 +12,7 @@ import pytest_asyncio
 import gateway.files as files
 from gateway.files import SignedLinks, disposition, media_type
 from permissions.principal import Principal
-from permissions.roles import scopes_of
+from permissions.roles import Roles
 from resolvers.vocabulary import node_id
 from sources.ports.common import Content, Ref
 from sources.registry import Kind
@@ -44,8 +44,8 @@ def principal(door: Door, persona: str) -> Principal:
     """As signing in makes it."""
     role, _, organisation = persona.rpartition("-")
     if not role:
-        return Principal(persona, None, None, (persona,), scopes_of([persona]), None)
-    return Principal(persona, None, None, (role,), scopes_of([role]), organisation, (organisation,))
+        return Principal(persona, None, None, (persona,), Roles().scopes_of([persona]), None)
+    return Principal(persona, None, None, (role,), Roles().scopes_of([role]), organisation, (organisation,))
 
 
 async def test_an_invoice_comes_as_a_pdf_to_be_stored(door: Door) -> None:

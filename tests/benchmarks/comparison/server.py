@@ -76,7 +76,7 @@ class Anyone:
     """In the sign-in's place where no issuer is named."""
 
     def __init__(self) -> None:
-        self._principal = Principal("u1", None, None, ("owner",), Roles().scopes_of(["owner"]), "1", ("1",))
+        self._principal = Principal("u1", None, None, ("owner",), Roles().Roles().scopes_of(["owner"]), "1", ("1",))
 
     async def principal(
         self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
