@@ -453,7 +453,9 @@ def _welcome(
     say(
         f"\n[bold]The back-office gateway is running.[/bold]\n\n  GraphiQL   {url}/graphiql/\n  GraphQL    {url}/graphql"
     )
-    say(f"  Schema     {url}/schema.graphql\n\n[bold]Personas[/bold] (pick one in GraphiQL)")
+    say(f"  Schema     {url}/schema.graphql")
+    say(f"  Browser    {url}/session/sign-in?return_to=/session   signs in with a cookie, as a portal's users do")
+    say("\n[bold]Personas[/bold] (pick one in GraphiQL)")
     for persona in personas:
         say(f"  {persona.id:20} {persona.label}", markup=False)
     say("\n[bold]Accounts matched across systems[/bold]")

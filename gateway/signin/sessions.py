@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -146,6 +146,14 @@ class Sessions:
     async def choose(self, session: SessionRecord, organisation: str | None) -> None:
         """Raises SourceError. Whether the person may is for the asker to find out first."""
         await self._store.choose(session.id, organisation)
+
+    async def alive(self) -> AsyncIterator[SessionRecord]:
+        """All of them, by id. Raises SourceError."""
+        after = None
+        while page := await self._store.listed(self.now, self._idle, after):
+            for session in page:
+                yield session
+            after = page[-1].id
 
     async def keep_swept(self) -> None:
         """Sweeps now and then, until it is cancelled."""
