@@ -36,10 +36,11 @@ from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
 from sources.ports.common import PAGE_CAP, Criterion, CustomField, Ref, Scalar, Window
 from sources.ports.members import BookQuery, Granting, MemberRecord, OrganisationRecord
-from sources.registry import REGISTRY, Kind
+from sources.registry import REGISTRY, Kind, Row
 from sources.sandbox.letters import LetterBox, letter_box
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
+from sources.transport.limits import SourceSettings
 from sources.transport.smtp import Encryption
 
 OWN_FIELDS = (
@@ -157,12 +158,14 @@ async def sandboxes(world: World, issuer: DemoIssuer, quotas: bool) -> AsyncIter
 def settings_for(
     urls: Mapping[str, str],
     *,
+    quotas: bool = False,
     membership: Literal["claims", "ledger"] = "claims",
     sessions: SessionSettings | None = None,
+    signin: SignInSettings | None = None,
     **door: Any,
 ) -> Settings:
-    signin: SignInSettings | None = None,
-    """The gateway's settings over running sandboxes. Where it has a public_url, people may sign in with a browser."""
+    """The gateway's settings over running sandboxes, which limit calls per time where they have ``quotas``. Where it has a
+    public_url, people may sign in with a browser."""
     host, _, port = urls["smtp"].partition(":")
     by_number = MatchingRules(criteria=(Criterion.NUMBER,))
     return Settings(
@@ -184,7 +187,7 @@ def settings_for(
         sources={
             row.kind: Source(
                 row,
-                row.sandbox.settings_for(urls[row.vendor]),
+                source_settings(row, urls[row.vendor], quotas),
                 by_number if row.kind is Kind.DOCUMENTS else MatchingRules(),
             )
             for row in REGISTRY
@@ -201,6 +204,13 @@ def settings_for(
             accept_url=f"{door.get('public_url', 'http://portal.example')}/graphiql/#{{secret}}"
         ),
     )
+
+
+def source_settings(row: Row, url: str, quotas: bool) -> SourceSettings:
+    """Over a running sandbox."""
+    settings: SourceSettings = row.sandbox.settings_for(url)
+    lifted = () if quotas else [limit.name for limit in row.limits if limit.calls is not None]
+    return msgspec.structs.replace(settings, limits=dict.fromkeys(lifted, "unlimited"))
 
 
 async def save_organisations(ledger: Ledger, accounts: tuple[tuple[str, str], ...]) -> None:
@@ -255,7 +265,7 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
             database_url = postgres.start(folder / "postgres")
         with console.status(f"Seeding the sandboxes of HubSpot, Xero, Zendesk and S3 (scale {scale:g}) ..."):
             backoffices = _received(ours, child)
-        asyncio.run(_serve(port, backoffices, database_url, folder, console))
+        asyncio.run(_serve(port, backoffices, database_url, folder, console, quotas))
     except KeyboardInterrupt:
         pass
     finally:
@@ -265,10 +275,10 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
 
 
 async def _serve(
-    port: int, backoffices: Backoffices, database_url: str, folder: Path, console: Console
+    port: int, backoffices: Backoffices, database_url: str, folder: Path, console: Console, quotas: bool
 ) -> None:
     url = f"http://127.0.0.1:{port}"
-    settings = settings_for(backoffices.urls, membership="ledger", public_url=url)
+    settings = settings_for(backoffices.urls, quotas=quotas, membership="ledger", public_url=url)
     issuer = backoffices.urls["issuer"]
 
     async def token(request: Request) -> Response:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from sources.transport.limits import Limit
+
 
 class Kind(Enum):
     """The kinds of back office, by the port that they fill."""
@@ -35,6 +37,12 @@ class Row(msgspec.Struct, frozen=True):
         """``connect(settings, wiring) -> port``."""
         member: Callable[..., Any] = self._member("connect")
         return member
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What the vendor allows."""
+        declared: tuple[Limit, ...] = import_module(f"sources.vendors.{self.vendor}.limits").LIMITS
+        return declared
 
     @property
     def sandbox(self) -> Any:

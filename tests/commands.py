@@ -23,11 +23,13 @@ def settings_file(folder: Path, door: Door) -> Path:
         believed_for = ["customers", "staff"]
         [sources.crm]
         vendor = "hubspot"
+        private_addresses = ["127.0.0.1"]
         base_url = "{crm.base_url}"
         token = "{crm.token}"
         declared = {{ xero = "xero_contact_id" }}
         [sources.erp]
         vendor = "xero"
+        private_addresses = ["127.0.0.1"]
         base_url = "{erp.base_url}"
         connections_url = "{erp.connections_url}"
         token_url = "{erp.token_url}"
@@ -36,11 +38,13 @@ def settings_file(folder: Path, door: Door) -> Path:
         tenant_id = "{erp.tenant_id}"
         [sources.helpdesk]
         vendor = "zendesk"
+        private_addresses = ["127.0.0.1"]
         base_url = "{helpdesk.base_url}"
         email = "{helpdesk.email}"
         api_token = "{helpdesk.api_token}"
         [sources.documents]
         vendor = "s3"
+        private_addresses = ["127.0.0.1"]
         bucket = "{documents.bucket}"
         region = "{documents.region}"
         endpoint_url = "{documents.endpoint_url}"

@@ -119,6 +119,17 @@ class Door:
             box.faults.clear()
 
 
+def without_breakers(settings: Settings) -> Settings:
+    """One test's faults must not keep the next one's calls away."""
+    sources = {
+        kind: msgspec.structs.replace(
+            source, settings=msgspec.structs.replace(source.settings, breaker_failures=1_000_000)
+        )
+        for kind, source in settings.sources.items()
+    }
+    return msgspec.structs.replace(settings, sources=sources)
+
+
 @asynccontextmanager
 async def open_door(
     world: World,
@@ -134,6 +145,7 @@ async def open_door(
     issuer = DemoIssuer(personas_of(world))
     async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
         settings = settings or settings_for(running.urls, **door)
+        settings = without_breakers(settings)
         if own_fields is not None:
             settings = msgspec.structs.replace(settings, own_fields=tuple(own_fields))
         app = create_app(settings, database_url, today=lambda: world.today)

@@ -1,9 +1,10 @@
-"""The one HTTP client that connectors use: authorised, bounded in time, size and parallel calls."""
+"""The one HTTP client that connectors use: authorised, bounded in time and size, within the source's traffic rules."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from math import isfinite
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -21,12 +22,19 @@ from sources.ports.errors import (
     SourceTimeout,
     SourceUnavailable,
 )
+from sources.transport.addresses import AddressNotAllowed
 from sources.transport.deadline import remaining
+from sources.transport.traffic import Passage, Traffic, Unanswered
 
 T = TypeVar("T")
 
 MAX_BODY_BYTES = 40 * 1024 * 1024
-"""A larger answer is refused."""
+"""A larger answer is refused, counted as it is unpacked."""
+
+TELLING_SECONDS = 1.0
+"""Silence counts against a source when it had at least this long to answer: a caller in a hurry says nothing about it."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 Params = Sequence[tuple[str, str]]
 
@@ -93,17 +101,20 @@ class HttpClient:
         base_url: str,
         *,
         auth: Auth,
-        parallel: int,
+        traffic: Traffic,
         explain: Callable[[Answer], SourceError | None] = lambda answer: None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Makes no call. Raises SourceRejected for a base URL whose host is an address that may not be called."""
         self.source = source
         self.base_url = base_url.rstrip("/")
         self._auth = auth
+        self._traffic = traffic
         self._explain = explain
         self._headers = dict(headers or {})
-        self._slots = asyncio.Semaphore(parallel)
         self._session: aiohttp.ClientSession | None = None
+        if not traffic.addresses.allow_url(self.base_url):
+            raise self._private()
 
     async def call(
         self,
@@ -114,24 +125,36 @@ class HttpClient:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         expect: Sequence[int] = (200,),
+        endpoint: str = "",
+        idempotent: bool = False,
     ) -> Answer:
         """One call to ``base_url + path``. Statuses in ``expect`` are returned, all others raised as SourceError.
 
-        ``path`` may also be an absolute URL on the base URL's own host (a vendor's "next" link).
+        ``path`` may also be an absolute URL on the base URL's own host (a vendor's "next" link). ``endpoint``: the class
+        that has its own limits and its own breaker. ``idempotent``: may be repeated although the method does not say so, as
+        reading by POST may; GET and HEAD always may.
         """
         url = self._url(path, params)
         body = b"" if json is None else msgspec.json.encode(json)
-        for attempt in (1, 2):
-            request = Request(method, url, {**self._headers, **(headers or {})}, body)
-            if json is not None:
-                request.headers["Content-Type"] = "application/json"
-            await self._auth.authorise(request)
-            answer = await self._send(request)
-            if answer.status in expect:
-                return answer
-            if answer.status != 401 or attempt == 2 or not await self._auth.renew(request):
-                break
-        raise self._explain(answer) or self._by_status(answer)
+
+        def judge(answer: Answer) -> SourceError | None:
+            return None if answer.status in expect else self._explain(answer) or self._by_status(answer)
+
+        async def attempt(passage: Passage) -> Answer:
+            renewed = False
+            while True:
+                request = Request(method, url, {**self._headers, **(headers or {})}, body)
+                if json is not None:
+                    request.headers["Content-Type"] = "application/json"
+                await self._auth.authorise(request)
+                answer, error = await passage.send(partial(self._send, request), judge)
+                if error is None:
+                    return answer
+                if answer.status != 401 or renewed or not await self._auth.renew(request):
+                    raise error
+                renewed = True
+
+        return await self._traffic.carry(endpoint, attempt, safe=idempotent or method in SAFE_METHODS)
 
     async def close(self) -> None:
         """Closes kept-alive connections."""
@@ -151,11 +174,11 @@ class HttpClient:
     async def _send(self, request: Request) -> Answer:
         left = remaining()
         try:
-            async with asyncio.timeout(left), self._slots:
+            async with asyncio.timeout(left):
                 if self._session is None:
                     self._session = aiohttp.ClientSession(
                         timeout=aiohttp.ClientTimeout(total=None),
-                        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                        connector=self._traffic.addresses.connector(),
                         cookie_jar=aiohttp.DummyCookieJar(),
                         auto_decompress=True,
                     )
@@ -169,11 +192,16 @@ class HttpClient:
                     body = await self._body(response)
                     return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
         except TimeoutError as error:
-            raise SourceTimeout(self.source, "no answer before the deadline") from error
+            silent = SourceTimeout(self.source, "no answer before the deadline")
+            raise (Unanswered(silent) if left >= TELLING_SECONDS else silent) from error
         except aiohttp.ClientPayloadError as error:
-            raise SourceBadResponse(self.source, "the answer broke off or could not be decoded") from error
+            broken = SourceBadResponse(self.source, "the answer broke off or could not be decoded")
+            raise Unanswered(broken) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})") from error
+            if isinstance(getattr(error, "os_error", error), AddressNotAllowed):
+                raise self._private() from error
+            away = SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})")
+            raise Unanswered(away) from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []
@@ -199,6 +227,13 @@ class HttpClient:
             query = "&".join(f"{quote(k, safe='[]')}={quote(v, safe=',:@/')}" for k, v in params)
             url += ("&" if "?" in url else "?") + query
         return url
+
+    def _private(self) -> SourceRejected:
+        host = urlsplit(self.base_url).hostname
+        return SourceRejected(
+            self.source,
+            f"{host} stands for a private address; list it in private_addresses if it may be called",
+        )
 
     def _by_status(self, answer: Answer) -> SourceError:
         status = answer.status

@@ -4,6 +4,7 @@ import msgspec
 
 from sources.ports.common import CustomField
 from sources.ports.tokens import TokenStore
+from sources.transport.traffic import Network
 
 
 class Wiring(msgspec.Struct, frozen=True):
@@ -11,3 +12,5 @@ class Wiring(msgspec.Struct, frozen=True):
 
     tokens: TokenStore
     custom: tuple[CustomField, ...] = ()
+    network: Network = msgspec.field(default_factory=Network)
+    """By which it calls its vendor."""

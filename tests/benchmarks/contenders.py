@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from gateway.demo import source_settings
 from gateway.demo_issuer import AUDIENCE
 from sources.ledger.book import Ledger
 from sources.ports.common import Ref
@@ -238,7 +239,7 @@ def _gateway_toml(urls: Mapping[str, str]) -> str:
     lines = ["[[signin.issuers]]", f"issuer = {_toml(urls['issuer'])}", f"audience = {_toml(AUDIENCE)}"]
     lines.append('believed_for = ["customers", "staff"]')
     for row in REGISTRY:
-        settings = msgspec.to_builtins(row.sandbox.settings_for(urls[row.vendor]))
+        settings = msgspec.to_builtins(source_settings(row, urls[row.vendor], quotas=False))
         lines += [f"[sources.{row.kind.value}]", f"vendor = {_toml(row.vendor)}"]
         lines += [f"{name} = {_toml(value)}" for name, value in settings.items() if value is not None]
     return "\n".join([*lines, ""])

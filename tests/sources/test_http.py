@@ -26,6 +26,13 @@ from sources.sandbox.server import Sandbox, serve
 from sources.transport import http
 from sources.transport.deadline import DEFAULT_SECONDS, deadline, remaining
 from sources.transport.http import Answer, Auth, HeaderAuth, HttpClient, NoAuth, Request, retry_after
+from sources.transport.limits import SourceSettings
+from sources.transport.traffic import Traffic
+
+
+def loopback(parallel: int) -> Traffic:
+    """Without limits but that of calls at a time."""
+    return Traffic("vendor", parallel=parallel, settings=SourceSettings(private_addresses=("127.0.0.1",)))
 
 
 @asynccontextmanager
@@ -34,7 +41,7 @@ async def client_of(
 ) -> AsyncIterator[tuple[HttpClient, Sandbox]]:
     sandbox = Sandbox("vendor", routes)
     async with serve(sandbox) as running:
-        client = HttpClient("vendor", f"{running.url}/api", auth=auth or NoAuth(), parallel=parallel)
+        client = HttpClient("vendor", f"{running.url}/api", auth=auth or NoAuth(), traffic=loopback(parallel))
         try:
             yield client, sandbox
         finally:
@@ -352,7 +359,7 @@ async def test_the_vendors_own_words_come_before_the_status() -> None:
 
     sandbox = Sandbox("vendor", [Route("/angry", angry)])
     async with serve(sandbox) as running:
-        client = HttpClient("vendor", running.url, auth=NoAuth(), parallel=1, explain=explain)
+        client = HttpClient("vendor", running.url, auth=NoAuth(), traffic=loopback(1), explain=explain)
         error = await failure(client, "/angry")
         await client.close()
 
@@ -402,7 +409,7 @@ class Thing(msgspec.Struct):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"size": "secret"}', b"\xff\xfe"])
 async def test_an_answer_of_the_wrong_form_is_a_bad_one_and_its_values_are_not_told(body: bytes) -> None:
-    client = HttpClient("vendor", "http://127.0.0.1", auth=NoAuth(), parallel=1)
+    client = HttpClient("vendor", "http://127.0.0.1", auth=NoAuth(), traffic=loopback(1))
 
     with pytest.raises(SourceBadResponse) as caught:
         client.decode(Answer(200, {}, body), msgspec.json.Decoder(Thing))
@@ -417,7 +424,7 @@ async def raw(
     """A client of a server that writes what it likes."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = HttpClient("vendor", f"http://127.0.0.1:{port}", auth=NoAuth(), parallel=4)
+    client = HttpClient("vendor", f"http://127.0.0.1:{port}", auth=NoAuth(), traffic=loopback(4))
     try:
         yield client
     finally:

@@ -30,6 +30,7 @@ from sources.ports.tokens import Tokens, TokenStore
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import Account, World
 from sources.transport.http import Answer
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.hubspot.api import explain
 from sources.vendors.hubspot.crm import Settings, connect
@@ -67,7 +68,11 @@ async def connected(
     async with serve(emulator) as running:
         crm = connect(
             msgspec.structs.replace(settings(running.url), **changed),
-            Wiring(tokens=cast(TokenStore, tokens or TokensInMemory()), custom=custom),
+            Wiring(
+                tokens=cast(TokenStore, tokens or TokensInMemory()),
+                custom=custom,
+                network=Network(guarded=False),
+            ),
         )
         yield crm
         await crm.close()

@@ -27,6 +27,7 @@ from sources.ports.errors import SourceError
 from sources.ports.tokens import TokenStore
 from sources.sandbox.server import Call, Sandbox, ServerThread, serve
 from sources.sandbox.world import World
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.hubspot.crm import connect
 from sources.vendors.hubspot.sandbox import (
@@ -333,7 +334,7 @@ async def test_connector_and_sandbox_keep_to_the_description(
     emulator = sandbox(world, burst=None, searches=None, daily=None, association_page=3, record_bodies=True)
     async with serve(emulator) as running:
         settings = msgspec.structs.replace(settings_for(running.url), api=api)
-        crm = connect(settings, Wiring(tokens=cast(TokenStore, None)))
+        crm = connect(settings, Wiring(tokens=cast(TokenStore, None), network=Network(guarded=False)))
         await everything(crm, world)
         await crm.close()
     seen = judged(description, emulator.log.calls())
@@ -344,7 +345,7 @@ async def test_connector_and_sandbox_keep_to_the_description(
 async def test_refusals_keep_to_the_description(description: Description, world: World) -> None:
     emulator = sandbox(world, scopes=("oauth",), burst=None, daily=None, record_bodies=True)
     async with serve(emulator) as running:
-        wiring = Wiring(tokens=cast(TokenStore, _NoTokens()))
+        wiring = Wiring(tokens=cast(TokenStore, _NoTokens()), network=Network(guarded=False))
         good = settings_for(running.url)
         oauth = msgspec.structs.replace(
             good,

@@ -30,6 +30,7 @@ from sources.sandbox.server import Running, serve
 from sources.transport.deadline import deadline
 from sources.transport.fanin import Span
 from sources.transport.http import Answer
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
 from sources.vendors.xero.erp import Settings, connect
@@ -84,7 +85,10 @@ class Place:
         self._opened: list[Any] = []
 
     def connect(self, settings: Settings | None = None, *custom: CustomField, tokens: Any = None) -> Any:
-        erp = connect(settings or settings_for(self.url), Wiring(tokens=tokens, custom=custom))
+        erp = connect(
+            settings or settings_for(self.url),
+            Wiring(tokens=tokens, custom=custom, network=Network(guarded=False)),
+        )
         self._opened.append(erp)
         return erp
 
@@ -440,7 +444,9 @@ def test_a_refusal_carries_the_correlation_id():
 async def test_the_minute_limit_is_told_with_its_name_and_wait(world, first):
     xero = sandbox(world, per_minute=2)
     async with serve(xero) as running:
-        erp = connect(settings_for(running.url), Wiring(tokens=MemoryTokens()))
+        erp = connect(
+            settings_for(running.url), Wiring(tokens=MemoryTokens(), network=Network(guarded=False))
+        )
         for _ in range(2):
             await erp.customers([first])
         with pytest.raises(SourceRateLimited, match="minute limit") as refusal:
@@ -457,7 +463,7 @@ async def test_no_more_calls_run_at_once_than_configured(world):
     ]
     async with serve(xero) as running:
         settings = msgspec.structs.replace(settings_for(running.url), parallel=2, contact_ids_per_call=5)
-        erp = connect(settings, Wiring(tokens=MemoryTokens()))
+        erp = connect(settings, Wiring(tokens=MemoryTokens(), network=Network(guarded=False)))
         found = await erp.customers(customers)
         await erp.close()
 
@@ -582,7 +588,9 @@ async def test_a_domain_with_more_contacts_than_a_page_holds_is_read_to_its_end(
     )
     xero = sandbox(dataclasses.replace(world, accounts=accounts))
     async with serve(xero) as running:
-        erp = connect(settings_for(running.url), Wiring(tokens=MemoryTokens()))
+        erp = connect(
+            settings_for(running.url), Wiring(tokens=MemoryTokens(), network=Network(guarded=False))
+        )
         [found] = await erp.customers_by(Criterion.EMAIL_DOMAIN, ["group.example"])
         await erp.close()
 

@@ -11,6 +11,7 @@ from sources.ports.errors import ConsentNeeded
 from sources.registry import Kind, row
 from sources.sandbox.server import serve
 from sources.sandbox.world import World
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.xero.sandbox import XeroSandbox, consented_settings_for, sandbox
 
@@ -28,7 +29,9 @@ class Place:
     async def probe(self) -> bool:
         """As a process of its own would: its own ledger, its own connection."""
         ledger = await Ledger.open(self.database_url)
-        erp = row(Kind.ERP, "xero").connect(consented_settings_for(self.url), Wiring(ledger.tokens))
+        erp = row(Kind.ERP, "xero").connect(
+            consented_settings_for(self.url), Wiring(ledger.tokens, network=Network(guarded=False))
+        )
         try:
             return bool((await erp.probe()).allowed)
         finally:
@@ -76,7 +79,9 @@ async def test_a_spent_connection_asks_for_consent_and_is_left_alone_by_every_pr
 
 async def test_invoices_are_read_with_the_stored_token(place: Place, world: World) -> None:
     ledger = await Ledger.open(place.database_url)
-    erp = row(Kind.ERP, "xero").connect(consented_settings_for(place.url), Wiring(ledger.tokens))
+    erp = row(Kind.ERP, "xero").connect(
+        consented_settings_for(place.url), Wiring(ledger.tokens, network=Network(guarded=False))
+    )
     wanted = [invoice for invoice in world.invoices_by_account[0] if invoice.status == "PAID"][:3]
 
     found = await erp.invoices([Ref("xero", invoice.id) for invoice in wanted])

@@ -30,6 +30,7 @@ from sources.ports.common import Criterion, Direction, Ref, Window
 from sources.ports.erp import InvoiceOrder, InvoiceQuery, InvoiceStatus
 from sources.sandbox.recording import Call
 from sources.sandbox.server import Running, ServerThread, serve
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.xero.erp import connect
 from sources.vendors.xero.sandbox import (
@@ -423,7 +424,7 @@ async def test_what_the_connector_asks_and_gets_is_as_specified(world, specifica
     invoices = [Ref("xero", invoice.id) for invoice in world.invoices[:50]]
     every = (InvoiceStatus.DRAFT, InvoiceStatus.OPEN, InvoiceStatus.PAID, InvoiceStatus.VOID)
     async with serve(emulator) as running:
-        erp = connect(settings_for(running.url), Wiring(tokens=None))
+        erp = connect(settings_for(running.url), Wiring(tokens=None, network=Network(guarded=False)))
         await erp.probe()
         await erp.customers(customers)
         for criterion in Criterion:

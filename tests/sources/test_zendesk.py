@@ -46,6 +46,7 @@ from sources.ports.helpdesk import (
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
 from sources.transport.http import Answer
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.zendesk import sandbox as emulator
 from sources.vendors.zendesk.errors import explain
@@ -53,7 +54,7 @@ from sources.vendors.zendesk.helpdesk import Settings, connect
 from sources.vendors.zendesk.query import filters, quoted
 from sources.vendors.zendesk.rows import plain_text
 
-NO_TOKENS = Wiring(tokens=None)  # type: ignore[arg-type]
+NO_TOKENS = Wiring(tokens=None, network=Network(guarded=False))  # type: ignore[arg-type]
 FIRST = TicketQuery(Window(first=5))
 
 
@@ -102,7 +103,10 @@ async def test_a_wrong_api_token_is_rejected(sandbox: Sandbox, wrong: dict[str, 
 
 async def test_an_access_token_that_does_not_expire_is_enough(sandbox: Sandbox, world: World) -> None:
     async with account(
-        sandbox, lambda url: Settings(base_url=url, access_token=emulator.ACCESS_TOKEN)
+        sandbox,
+        lambda url: Settings(
+            base_url=url, access_token=emulator.ACCESS_TOKEN, private_addresses=("127.0.0.1",)
+        ),
     ) as port:
         assert (await port.probe()).allowed
 
@@ -110,7 +114,7 @@ async def test_an_access_token_that_does_not_expire_is_enough(sandbox: Sandbox, 
 async def test_a_refresh_token_is_spent_once_and_its_successor_kept(
     sandbox: Sandbox, world: World, ledger: Ledger
 ) -> None:
-    wiring = Wiring(tokens=ledger.tokens)
+    wiring = Wiring(tokens=ledger.tokens, network=Network(guarded=False))
     async with serve(sandbox) as running:
         for _ in range(2):  # the second process starts from what the first one stored
             port = connect(emulator.oauth_settings_for(running.url), wiring)
@@ -123,7 +127,9 @@ async def test_a_refresh_token_is_spent_once_and_its_successor_kept(
 
 
 async def test_the_token_request_is_json_with_the_client_in_it(sandbox: Sandbox, ledger: Ledger) -> None:
-    async with account(sandbox, emulator.oauth_settings_for, Wiring(tokens=ledger.tokens)) as port:
+    async with account(
+        sandbox, emulator.oauth_settings_for, Wiring(tokens=ledger.tokens, network=Network(guarded=False))
+    ) as port:
         assert (await port.probe()).allowed
     [call] = sandbox.log.calls("POST", "/oauth/tokens")
     assert msgspec.json.decode(call.request_body) == {
@@ -138,7 +144,7 @@ async def test_the_token_request_is_json_with_the_client_in_it(sandbox: Sandbox,
 async def test_a_token_that_another_process_replaced_is_read_again(
     sandbox: Sandbox, world: World, ledger: Ledger
 ) -> None:
-    wiring = Wiring(tokens=ledger.tokens)
+    wiring = Wiring(tokens=ledger.tokens, network=Network(guarded=False))
     async with serve(sandbox) as running:
         one, other = (connect(emulator.oauth_settings_for(running.url), wiring) for _ in range(2))
         assert (await one.probe()).allowed
@@ -157,7 +163,9 @@ async def test_a_spent_refresh_token_needs_consent_and_is_not_tried_again(
     def settings(url: str) -> Settings:
         return msgspec.structs.replace(emulator.oauth_settings_for(url), refresh_token="spent")
 
-    async with account(sandbox, settings, Wiring(tokens=ledger.tokens)) as port:
+    async with account(
+        sandbox, settings, Wiring(tokens=ledger.tokens, network=Network(guarded=False))
+    ) as port:
         for _ in range(2):
             with pytest.raises(ConsentNeeded):
                 await port.tickets([Ref("zendesk", "1")])
@@ -166,7 +174,9 @@ async def test_a_spent_refresh_token_needs_consent_and_is_not_tried_again(
 
 async def test_tokens_without_an_expiry_are_used_until_refused(world: World, ledger: Ledger) -> None:
     sandbox = emulator.sandbox(world, token_seconds=None)
-    async with account(sandbox, emulator.oauth_settings_for, Wiring(tokens=ledger.tokens)) as port:
+    async with account(
+        sandbox, emulator.oauth_settings_for, Wiring(tokens=ledger.tokens, network=Network(guarded=False))
+    ) as port:
         assert (await port.probe()).allowed
     kept = await ledger.tokens.load("zendesk")
     assert kept is not None
@@ -195,7 +205,7 @@ def test_a_firms_own_field_must_be_a_ticket_fields_number() -> None:
     with pytest.raises(InvalidRequest, match=r"Ticket\.region: property"):
         connect(
             Settings(base_url="http://127.0.0.1:1", access_token="x"),
-            Wiring(tokens=None, custom=(field,)),  # type: ignore[arg-type]
+            Wiring(tokens=None, custom=(field,), network=Network(guarded=False)),  # type: ignore[arg-type]
         )
 
 
@@ -463,7 +473,7 @@ async def test_words_that_are_new_to_us_are_kept(world: World) -> None:
         }
         return answer({"tickets": [row]})
 
-    wiring = Wiring(tokens=None, custom=(field(Scalar.STRING),))  # type: ignore[arg-type]
+    wiring = Wiring(tokens=None, custom=(field(Scalar.STRING),), network=Network(guarded=False))  # type: ignore[arg-type]
     sandbox = Sandbox("zendesk", [Route("/api/v2/tickets/show_many", show_many)])
     async with account(sandbox, wiring=wiring) as port:
         [record] = await port.tickets([Ref("zendesk", "9007199254740993")])

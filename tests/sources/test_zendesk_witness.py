@@ -23,6 +23,7 @@ from sources.ports.common import Criterion, Direction, Ref, Window
 from sources.ports.helpdesk import ArticleQuery, CommentQuery, TicketOrder, TicketQuery, TicketStatus
 from sources.sandbox.server import Call, Certificate, ServerThread, serve
 from sources.sandbox.world import World
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.zendesk import sandbox as emulator
 from sources.vendors.zendesk.helpdesk import connect
@@ -192,7 +193,9 @@ async def recorded(world: World) -> AsyncIterator[list[Call]]:
     """Everything that the connector asks for in its life, with what the emulator answered."""
     sandbox = emulator.sandbox(world, calls_per_minute=None, exports_per_minute=None, record_bodies=True)
     async with serve(sandbox) as running:
-        port = connect(emulator.settings_for(running.url), Wiring(tokens=None))  # type: ignore[arg-type]
+        port = connect(
+            emulator.settings_for(running.url), Wiring(tokens=None, network=Network(guarded=False))
+        )  # type: ignore[arg-type]
         customers = [
             Ref("zendesk", str(account.zendesk_org_id))
             for account in world.accounts[:30]

@@ -18,6 +18,7 @@ from sources.ports.errors import (
     SourceUnavailable,
 )
 from sources.transport.http import Answer, HttpClient, retry_after
+from sources.vendors.hubspot.limits import SEARCH
 
 SOURCE = "hubspot"
 
@@ -206,7 +207,9 @@ class Api:
         }
         if text:
             body["query"] = text
-        answer = await self._http.call("POST", f"{self._objects}/{kind}/search", json=body)
+        answer = await self._http.call(
+            "POST", f"{self._objects}/{kind}/search", json=body, endpoint=SEARCH, idempotent=True
+        )
         return self._http.decode(answer, self._found)
 
     async def portal(self) -> Portal:
@@ -227,13 +230,16 @@ class Api:
                 "propertiesWithHistory": [],
             },
             expect=(200, 207),
+            idempotent=True,
         )
         batch = self._http.decode(answer, self._rows)
         _require_only_missing(batch.errors)
         return batch.results
 
     async def _associated(self, path: str, inputs: Sequence[dict[str, str]]) -> list[_Association]:
-        answer = await self._http.call("POST", path, json={"inputs": list(inputs)}, expect=(200, 207))
+        answer = await self._http.call(
+            "POST", path, json={"inputs": list(inputs)}, expect=(200, 207), idempotent=True
+        )
         links = self._http.decode(answer, self._links)
         _require_only_missing(links.errors)
         return links.results

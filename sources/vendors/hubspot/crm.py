@@ -22,11 +22,13 @@ from sources.ports.errors import InvalidRequest, SourceError, SourceRejected
 from sources.ports.select import select
 from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HeaderAuth, HttpClient
+from sources.transport.limits import SourceSettings
 from sources.transport.oauth import StoredRefreshToken
 from sources.transport.wiring import Wiring
 from sources.vendors.hubspot.api import SOURCE, Api, Found, Listing, Row, explain, refused_refresh
 from sources.vendors.hubspot.byname import accounts_by_name
 from sources.vendors.hubspot.filters import Filters, account_filters, checked, matches, milliseconds
+from sources.vendors.hubspot.limits import LIMITS, readings
 from sources.vendors.hubspot.rolls import added_key, pages_by_id, whole_lists
 
 SHARING = 3
@@ -47,7 +49,7 @@ _TIMES = {AccountOrder.CREATED_AT: "createdate", AccountOrder.UPDATED_AT: "hs_la
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The source's table in gateway.toml: a private app's token, or an OAuth app with its refresh token."""
 
     base_url: str = "https://api.hubapi.com"
@@ -67,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The company property that holds the firm's own customer number."""
     country_property: str = "country"
     """The company property that holds the country, as text or as a code."""
-    declared: dict[str, str] = {}
+    declared: dict[str, str] = msgspec.field(default_factory=dict)
     """Company properties in which staff note a company's id in another system: ``{xero = "xero_contact_id"}``."""
     batch_size: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
     """Records per batch read; HubSpot takes at most 100."""
@@ -76,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     search_page_size: Annotated[int, msgspec.Meta(ge=1, le=200)] = 200
     """Hits per page of a search; HubSpot gives at most 200."""
     parallel: Annotated[int, msgspec.Meta(ge=1, le=20)] = 5
-    """Calls under way at once. A burst of 100 to 250 calls in 10 s is HubSpot's limit, 4 searches a second."""
+    """Calls under way at once, of each process."""
 
     def __post_init__(self) -> None:
         oauth = (self.client_id, self.client_secret, self.refresh_token)
@@ -102,7 +104,15 @@ def connect(settings: Settings, wiring: Wiring) -> Crm:
             client_auth="client_secret_post",
             refused=refused_refresh,
         )
-    http = HttpClient(SOURCE, settings.base_url, auth=auth, parallel=settings.parallel, explain=explain)
+    traffic = wiring.network.traffic(
+        SOURCE,
+        settings,
+        parallel=settings.parallel,
+        limits=LIMITS,
+        account=f"{settings.base_url} {settings.client_id or settings.token}",
+        read=readings,
+    )
+    http = HttpClient(SOURCE, settings.base_url, auth=auth, traffic=traffic, explain=explain)
     return HubSpot(settings, http, wiring.custom)
 
 

@@ -60,7 +60,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def settings_for(url: str) -> Settings:
     """A private app's token, which this sandbox accepts."""
-    return Settings(base_url=url, token=TOKEN, declared={"xero": "xero_contact_id"})
+    return Settings(
+        base_url=url, token=TOKEN, declared={"xero": "xero_contact_id"}, private_addresses=("127.0.0.1",)
+    )
 
 
 def oauth_settings_for(url: str) -> Settings:
@@ -72,6 +74,7 @@ def oauth_settings_for(url: str) -> Settings:
         client_secret=CLIENT_SECRET,
         refresh_token=REFRESH_TOKEN,
         declared={"xero": "xero_contact_id"},
+        private_addresses=("127.0.0.1",),
     )
 
 

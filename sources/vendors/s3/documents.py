@@ -23,9 +23,12 @@ from sources.ports.documents import (
 from sources.ports.errors import SourceBadResponse, SourceError, SourceRejected
 from sources.ports.select import select
 from sources.transport.http import Answer, HttpClient, Params
+from sources.transport.limits import SourceSettings
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.s3.answers import Entry, Listing, error_code, explain, objects, versions
 from sources.vendors.s3.keys import SOURCE, Layout, folded, media_type
+from sources.vendors.s3.limits import LIMITS
 from sources.vendors.s3.signing import FixedCredentials, FoundCredentials, Signer
 
 T = TypeVar("T")
@@ -43,7 +46,7 @@ KINDS = {
 }
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bucket, how it is reached and how it is laid out. The policy must allow s3:ListBucket, s3:ListBucketVersions,
     s3:GetObject and s3:GetObjectVersion."""
 
@@ -80,7 +83,7 @@ def connect(settings: Settings, wiring: Wiring) -> "S3Documents":
     """No call is made. Raises ValueError for fields of the firm's own: a listing holds none."""
     for field in wiring.custom:
         raise ValueError(f"{field.type}.{field.name}: S3 has no properties that a listing would tell")
-    return S3Documents(settings)
+    return S3Documents(settings, wiring.network)
 
 
 def address(settings: Settings) -> str:
@@ -101,7 +104,7 @@ class S3Documents:
 
     name = SOURCE
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, network: Network | None = None) -> None:
         self._settings = settings
         self._layout = Layout(settings.folder, settings.kinds)
         base_url = address(settings)
@@ -114,7 +117,9 @@ class S3Documents:
             SOURCE,
             base_url,
             auth=Signer(base_url, settings.region, credentials),
-            parallel=settings.parallel,
+            traffic=(network or Network()).traffic(
+                SOURCE, settings, parallel=settings.parallel, limits=LIMITS, account=base_url
+            ),
             explain=explain,
         )
 

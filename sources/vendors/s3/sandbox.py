@@ -78,6 +78,7 @@ def settings_for(url: str) -> Settings:
         path_style=True,
         access_key_id=ACCESS_KEY_ID,
         secret_access_key=SECRET_ACCESS_KEY,
+        private_addresses=("127.0.0.1",),
     )
 
 

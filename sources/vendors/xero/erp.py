@@ -14,9 +14,12 @@ from sources.ports.erp import Balance, Erp, InvoiceOrder, InvoiceQuery, InvoiceR
 from sources.ports.errors import InvalidRequest, SourceBadResponse, SourceError, SourceRejected
 from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HttpClient
+from sources.transport.limits import SourceSettings
 from sources.transport.oauth import ClientCredentials, StoredRefreshToken
+from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
+from sources.vendors.xero.limits import LIMITS, readings
 from sources.vendors.xero.refusals import explain
 from sources.vendors.xero.rows import (
     DELETED,
@@ -57,7 +60,7 @@ _CONTACTS = msgspec.json.Decoder(ContactsAnswer)
 _CONNECTIONS = msgspec.json.Decoder(list[ConnectionRow])
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One Xero organisation. Without ``refresh_token`` the connection is a custom connection (client credentials)."""
 
     client_id: str
@@ -102,7 +105,7 @@ def connect(settings: Settings, wiring: Wiring) -> Erp:
         auth = ClientCredentials(
             NAME, settings.token_url, settings.client_id, settings.client_secret, settings.scope or None
         )
-    return Xero(settings, auth, OwnFields(wiring.custom))
+    return Xero(settings, auth, OwnFields(wiring.custom), wiring.network)
 
 
 class Xero:
@@ -110,14 +113,21 @@ class Xero:
 
     name = NAME
 
-    def __init__(self, settings: Settings, auth: Auth, own: OwnFields) -> None:
+    def __init__(self, settings: Settings, auth: Auth, own: OwnFields, network: Network) -> None:
         self._settings = settings
         self._own = own
         self._http = HttpClient(
             NAME,
             settings.base_url,
             auth=auth,
-            parallel=settings.parallel,
+            traffic=network.traffic(
+                NAME,
+                settings,
+                parallel=settings.parallel,
+                limits=LIMITS,
+                account=f"{settings.base_url} {settings.client_id} {settings.tenant_id}",
+                read=readings,
+            ),
             explain=explain,
             headers={"Accept": "application/json", "xero-tenant-id": settings.tenant_id},
         )
@@ -125,7 +135,7 @@ class Xero:
             NAME,
             settings.connections_url,
             auth=auth,
-            parallel=1,
+            traffic=network.traffic(NAME, msgspec.structs.replace(settings, limits={}), parallel=1),
             explain=explain,
             headers={"Accept": "application/json"},
         )
@@ -260,7 +270,11 @@ class Xero:
         if invoice_id is None:
             return None
         answer = await self._http.call(
-            "GET", f"/Invoices/{invoice_id}", headers={"Accept": "application/pdf"}, expect=(200, 404)
+            "GET",
+            f"/Invoices/{invoice_id}",
+            headers={"Accept": "application/pdf"},
+            expect=(200, 404),
+            endpoint="pdf",
         )
         if answer.status == 404:
             return None

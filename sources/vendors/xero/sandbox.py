@@ -104,6 +104,7 @@ def settings_for(url: str) -> Settings:
         base_url=url + API,
         connections_url=f"{url}/connections",
         token_url=f"{url}/connect/token",
+        private_addresses=("127.0.0.1",),
     )
 
 

@@ -37,6 +37,7 @@ from sources.transport.wiring import Wiring
 from sources.vendors.zendesk import query as terms
 from sources.vendors.zendesk import rows, tickets
 from sources.vendors.zendesk.errors import explain
+from sources.vendors.zendesk.limits import ATTACHMENTS, EXPORT, HELP_CENTRE, LIMITS, SEARCH, readings
 from sources.vendors.zendesk.rows import NAME
 from sources.vendors.zendesk.settings import Settings
 
@@ -82,11 +83,23 @@ class Zendesk:
     def __init__(self, settings: Settings, wiring: Wiring, fields: tuple[CustomField, ...]) -> None:
         self._settings = settings
         self._fields = fields
+        traffic = wiring.network.traffic(
+            NAME,
+            settings,
+            parallel=settings.parallel,
+            limits=LIMITS,
+            account=settings.base_url,
+            read=readings,
+        )
+        # Other hosts that attachments lie on: what they count is not the account's.
+        self._elsewhere = wiring.network.traffic(
+            NAME, msgspec.structs.replace(settings, limits={}), parallel=settings.parallel
+        )
         self._http = HttpClient(
             NAME,
             settings.base_url,
             auth=settings.auth(wiring),
-            parallel=settings.parallel,
+            traffic=traffic,
             explain=explain,
             headers={"Accept": "application/json"},
         )
@@ -95,7 +108,7 @@ class Zendesk:
             NAME,
             settings.base_url,
             auth=NoAuth(),
-            parallel=settings.parallel,
+            traffic=traffic,
             explain=explain,
             headers={"Accept": "application/json"},
         )
@@ -286,6 +299,7 @@ class Zendesk:
                     ("filter[type]", "ticket"),
                     ("page[size]", str(self._settings.export_page_size)),
                 ],
+                endpoint=EXPORT,
             )
             page = self._http.decode(answer, _export)
             for row in page.results:
@@ -306,7 +320,9 @@ class Zendesk:
 
     async def _open_count(self, organisation: str) -> int:
         query = " ".join(["type:ticket", *terms.organisations([organisation]), "status<solved"])
-        answer = await self._http.call("GET", "/api/v2/search/count", params=[("query", query)])
+        answer = await self._http.call(
+            "GET", "/api/v2/search/count", params=[("query", query)], endpoint=SEARCH
+        )
         return self._http.decode(answer, _count).count
 
     async def _comments(self, ticket: str) -> list[tuple[CommentRecord, rows.CommentRow]]:
@@ -340,7 +356,9 @@ class Zendesk:
         expect, headers = (200, 404, *_REDIRECTS), {"Accept": "*/*"}
         home = URL(self._settings.base_url)
         if url.origin() == home.origin():
-            return await self._http.call("GET", url.raw_path_qs, expect=expect, headers=headers)
+            return await self._http.call(
+                "GET", url.raw_path_qs, expect=expect, headers=headers, endpoint=ATTACHMENTS
+            )
         listed = any(
             url.authority == host or (host.startswith(".") and (url.host or "").endswith(host))
             for host in self._settings.attachment_hosts
@@ -350,7 +368,7 @@ class Zendesk:
                 NAME,
                 f"an attachment lies on {url.host}; list it in attachment_hosts if it may be fetched there",
             )
-        elsewhere = HttpClient(NAME, str(url.origin()), auth=NoAuth(), parallel=1)
+        elsewhere = HttpClient(NAME, str(url.origin()), auth=NoAuth(), traffic=self._elsewhere)
         try:
             return await elsewhere.call("GET", url.raw_path_qs, expect=expect, headers=headers)
         finally:
@@ -385,7 +403,9 @@ class _ArticleSearch:
 
     async def _page(self, number: int, size: int) -> list[rows.ArticleRow]:
         params = [*self._params, ("per_page", str(size)), ("page", str(number))]
-        answer = await self._http.call("GET", "/api/v2/help_center/articles/search", params=params)
+        answer = await self._http.call(
+            "GET", "/api/v2/help_center/articles/search", params=params, endpoint=HELP_CENTRE
+        )
         page = self._http.decode(answer, _articles)
         self.count = min(page.count, MOST)
         return page.results

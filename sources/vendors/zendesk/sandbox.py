@@ -71,13 +71,17 @@ def sandbox(
 
 def settings_for(url: str) -> Settings:
     """With an API token."""
-    return Settings(base_url=url, email=AGENT, api_token=API_TOKEN)
+    return Settings(base_url=url, email=AGENT, api_token=API_TOKEN, private_addresses=("127.0.0.1",))
 
 
 def oauth_settings_for(url: str) -> Settings:
     """With a refresh token, once per sandbox: it is spent by its first use."""
     return Settings(
-        base_url=url, client_id=CLIENT_ID, client_secret=CLIENT_SECRET, refresh_token=REFRESH_TOKEN
+        base_url=url,
+        client_id=CLIENT_ID,
+        client_secret=CLIENT_SECRET,
+        refresh_token=REFRESH_TOKEN,
+        private_addresses=("127.0.0.1",),
     )
 
 

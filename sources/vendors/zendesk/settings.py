@@ -2,15 +2,14 @@
 
 import base64
 
-import msgspec
-
 from sources.transport.http import Auth, HeaderAuth
+from sources.transport.limits import SourceSettings
 from sources.transport.oauth import StoredRefreshToken, client_in_json
 from sources.transport.wiring import Wiring
 from sources.vendors.zendesk.rows import NAME
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of three credentials: email and api_token; access_token; client_id, client_secret and refresh_token."""
 
     base_url: str

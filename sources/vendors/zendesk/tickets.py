@@ -11,6 +11,7 @@ from sources.ports.helpdesk import TicketOrder, TicketQuery
 from sources.transport.fanin import Fetch, Slice, Span, windows_of
 from sources.transport.http import HttpClient
 from sources.vendors.zendesk import query as terms
+from sources.vendors.zendesk.limits import EXPORT, SEARCH
 from sources.vendors.zendesk.rows import NAME, PRIORITY_WORDS, ExportPage, SearchPage, TicketRow
 from sources.vendors.zendesk.settings import Settings
 
@@ -171,7 +172,7 @@ class _Reading:
             ("page[size]", str(self._export_size)),
             *([("page[after]", cursor)] if cursor else []),
         ]
-        answer = await self._http.call("GET", "/api/v2/search/export", params=params)
+        answer = await self._http.call("GET", "/api/v2/search/export", params=params, endpoint=EXPORT)
         return self._http.decode(answer, _export_page)
 
     async def _search(
@@ -191,7 +192,7 @@ class _Reading:
             ("per_page", str(size)),
             ("page", str(page)),
         ]
-        answer = await self._http.call("GET", "/api/v2/search", params=params)
+        answer = await self._http.call("GET", "/api/v2/search", params=params, endpoint=SEARCH)
         found = self._http.decode(answer, _search_page)
         return Slice(found.results, found.next_page is not None)
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from sources.transport.http import HttpClient, NoAuth
+from sources.transport.limits import SourceSettings
+from sources.transport.traffic import Traffic
 
 PARALLEL = 64
 """Calls to one upstream at a time."""
@@ -117,12 +119,16 @@ class Owned(Protocol):
     async def __call__(self, accounts: Sequence[str], /) -> list[list[Any]]: ...
 
 
+def _traffic(name: str) -> Traffic:
+    return Traffic(name, parallel=PARALLEL, settings=SourceSettings(private_addresses=("127.0.0.1",)))
+
+
 class Upstreams:
     """The four, by the names ``crm``, ``erp``, ``helpdesk`` and ``docs``."""
 
     def __init__(self, urls: Mapping[str, str]) -> None:
         self._clients = {
-            name: HttpClient(name, url, auth=NoAuth(), parallel=PARALLEL) for name, url in urls.items()
+            name: HttpClient(name, url, auth=NoAuth(), traffic=_traffic(name)) for name, url in urls.items()
         }
         self._accounts = msgspec.json.Decoder(list[AccountRow])
         self.contacts = self._owned("crm", "/contacts", msgspec.json.Decoder(list[ContactRow]))

@@ -1,0 +1,108 @@
+"""A circuit breaker: a source that mostly fails is left alone for a while, then tried with single calls.
+
+Own code, as no kept library has both an open state by rate and a half-open one that lets a single call through: what
+there is counts failures in a row and lets everybody in again at once, and costs more than the call's other parts.
+"""
+
+import asyncio
+from collections import deque
+from typing import Literal
+
+from sources.ports.errors import SourceUnavailable
+
+REMEMBERED_SECONDS = 10.0
+SHARE = 0.5
+"""Of the remembered calls, how many must have failed."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 4.0
+"""Seconds until a single call is tried; twice as long after each that fails."""
+
+
+class CircuitOpen(SourceUnavailable):
+    """Not asked at all: the source failed too often just now."""
+
+
+State = Literal["closed", "open", "half-open"]
+
+
+class Breaker:
+    """For one endpoint class of one source; opens at no fewer than ``fewest`` failures. Every call that was admitted ends in ``succeeded``, ``failed`` or ``gone``,
+    with what ``admit`` gave."""
+
+    def __init__(self, source: str, fewest: float) -> None:
+        self._source = source
+        self._fewest = fewest
+        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=200)
+        self._failures = 0
+        self._pause = FIRST_PAUSE
+        self._opens_at: float | None = None
+        """When a call may be tried again; None while closed."""
+        self._probing = False
+        self.opened = 0
+        """How many times it opened."""
+
+    @property
+    def state(self) -> State:
+        if self._opens_at is None:
+            return "closed"
+        return "half-open" if self._probing or self._opens_at <= _now() else "open"
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a call may be tried; None while closed."""
+        return None if self._opens_at is None else max(0.0, self._opens_at - _now())
+
+    def admit(self) -> bool:
+        """Raises CircuitOpen while it is open, and for all but one call while it is half-open: True for that one."""
+        if self._opens_at is None:
+            return False
+        wait = self._opens_at - _now()
+        if self._probing or wait > 0:
+            raise CircuitOpen(
+                self._source,
+                "failed too often just now; left alone for a moment",
+                retry_after=round(max(wait, 0.1), 3),
+            )
+        self._probing = True
+        return True
+
+    def succeeded(self, probe: bool) -> None:
+        if probe:
+            self._opens_at, self._probing, self._pause = None, False, FIRST_PAUSE
+            self._outcomes.clear()
+            self._failures = 0
+        elif self._failures and self._opens_at is None:
+            self._note(False)
+
+    def failed(self, probe: bool) -> None:
+        if probe:
+            self._probing = False
+            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+            self._opens_at = _now() + self._pause
+        elif self._opens_at is None:  # one that was under way when it opened says nothing new
+            self._note(True)
+            if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
+                self._opens_at = _now() + self._pause
+                self.opened += 1
+
+    def gone(self, probe: bool) -> None:
+        """The call ended without saying anything about the source: its caller left, or it was refused for its own sake."""
+        if probe:
+            self._probing = False
+
+    def _note(self, failure: bool) -> None:
+        now = _now()
+        if len(self._outcomes) == self._outcomes.maxlen or (
+            self._outcomes and self._outcomes[0][0] < now - REMEMBERED_SECONDS
+        ):
+            self._forget(now)
+        self._outcomes.append((now, failure))
+        self._failures += failure
+
+    def _forget(self, now: float) -> None:
+        outcomes = self._outcomes
+        while outcomes and (outcomes[0][0] < now - REMEMBERED_SECONDS or len(outcomes) == outcomes.maxlen):
+            self._failures -= outcomes.popleft()[1]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

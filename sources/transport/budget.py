@@ -1,0 +1,467 @@
+"""Who may call a vendor's account next, and whether at all: its limits, shared out by urgency and between organisations.
+
+A call that no limit stands in the way of goes at once. Others queue: the more urgent first, among equals one call per
+organisation in turn, so that a customer in a loop waits behind itself. One that would wait beyond its deadline is told
+so at once. Less urgent callers, and each organisation, may use up only a share of a limit: the rest is there for others.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from hashlib import sha256
+from math import ceil, inf
+from uuid import uuid4
+
+import msgspec
+
+from sources.ports.errors import SourceRateLimited, SourceTimeout
+from sources.transport.caller import Urgency, caller
+from sources.transport.deadline import remaining
+from sources.transport.limits import Limit, Reading
+from sources.transport.shared import Share, SharedBudgets
+from sources.transport.windows import Window
+
+KEPT_ORGANISATIONS = 1000
+"""Whose own calls are counted; beyond that, the one that called longest ago is forgotten."""
+SHORTEST_DIVIDED = 10.0
+"""Limits of fewer seconds are not divided between organisations: taking turns is enough."""
+REFUSED_SECONDS = 1.0
+"""How long a limit rests when the vendor refuses a call and does not say for how long."""
+LEASE_SECONDS = 90.0
+"""A place at a shared limit that is not given back, as its process died, is free again after this long: longer than the
+longest deadline."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a limit stands."""
+
+    limit: str
+    used: int
+    allowed: int
+    paused_for: float = 0.0
+    """Seconds until the vendor takes calls again."""
+
+
+class _Meter:
+    """One limit's count in this process."""
+
+    __slots__ = (
+        "allowed",
+        "configured",
+        "divided",
+        "limit",
+        "owed",
+        "parts",
+        "seen",
+        "shares",
+        "used",
+        "window",
+    )
+
+    def __init__(self, limit: Limit, shares: Mapping[Urgency, float], configured: bool) -> None:
+        self.limit = limit
+        self.window = Window(limit.seconds) if limit.calls is not None else None
+        self.divided = self.window is not None and limit.seconds >= SHORTEST_DIVIDED
+        self.shares = shares
+        self.configured = configured
+        self.used = 0
+        """Calls under way."""
+        self.owed = 0
+        """Calls that Redis does not know of, as it was away."""
+        self.seen = 0
+        """Calls that Redis counted when it was last asked."""
+        self.parts: OrderedDict[str, Window] = OrderedDict()
+        self.allowed: tuple[int, ...] = ()
+        """By urgency."""
+        self.allow(limit.calls if limit.calls is not None else limit.concurrent or 1)
+
+    def allow(self, number: int) -> None:
+        self.allowed = tuple(max(1, int(number * self.shares[urgency])) for urgency in Urgency)
+
+    def allowed_to(self, urgency: Urgency, among: int) -> int:
+        """``among``: how many processes must do with it, none knowing of the others."""
+        allowed = self.allowed[urgency]
+        return allowed if among == 1 or not self.limit.shared else max(1, allowed // among)
+
+    def part(self, organisation: str) -> Window:
+        window = self.parts.get(organisation)
+        if window is None:
+            window = self.parts[organisation] = Window(self.limit.seconds)
+            if len(self.parts) > KEPT_ORGANISATIONS:
+                self.parts.popitem(last=False)
+        return window
+
+    def key(self, account: str) -> str:
+        # The braces keep an account's keys on one node of a cluster, where a script may use them together.
+        return f"gateway:budget:{{{account}}}:{self.limit.name}"
+
+
+class _Lane:
+    """The limits that count one endpoint class's calls."""
+
+    __slots__ = ("_keys", "gates", "shared", "windows")
+
+    def __init__(self, windows: tuple[_Meter, ...], gates: tuple[_Meter, ...]) -> None:
+        self.windows, self.gates = windows, gates
+        self.shared = tuple(meter for meter in (*windows, *gates) if meter.limit.shared)
+        self._keys: tuple[str, ...] | None = None
+
+    def shared_gates(self, account: str) -> tuple[str, ...]:
+        """What must be given back in Redis."""
+        if self._keys is None:
+            self._keys = tuple(meter.key(account) for meter in self.gates if meter.limit.shared)
+        return self._keys
+
+
+class _Waiter:
+    __slots__ = ("given", "until", "wait")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.wait = inf
+        self.given: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+
+
+class Place:
+    """What a call holds while it runs."""
+
+    __slots__ = ("keys", "lane", "token")
+
+    def __init__(self, lane: _Lane) -> None:
+        self.lane = lane
+        self.token = ""
+        self.keys: tuple[str, ...] = ()
+        """Those in Redis to be given back."""
+
+
+_Key = tuple[Urgency, _Lane, str | None]
+
+
+class Budget:
+    """Of one account of one vendor."""
+
+    def __init__(
+        self,
+        source: str,
+        account: str,
+        limits: Sequence[Limit],
+        shares: Mapping[Urgency, float],
+        organisation_share: float,
+        configured: frozenset[str] = frozenset(),
+        shared: SharedBudgets | None = None,
+    ) -> None:
+        """``account`` names it to the other replicas. ``configured``: limits that no answer of the vendor raises."""
+        self._source = source
+        self._name = f"{source}|{account}"
+        everything = dict.fromkeys(Urgency, 1.0)
+        self._meters = {
+            # What a process allows itself turns over quickly: going first is enough.
+            limit.name: _Meter(limit, shares if limit.shared else everything, limit.name in configured)
+            for limit in limits
+        }
+        self._organisation_share = organisation_share
+        self._shared = shared
+        self._lanes: dict[str, _Lane] = {}
+        self._queues: OrderedDict[_Key, deque[_Waiter]] = OrderedDict()
+        """In the order in which they were last served. None is empty."""
+        self._changed = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def enter(self, endpoint: str) -> Place:
+        """The right to make one call; ``leave`` gives it back. Raises SourceRateLimited when none can be had before the
+        deadline, SourceTimeout when the calls under way outlast it."""
+        urgency, organisation = caller()
+        lane = self._lane(endpoint)
+        if not self._queues or all(key[0] > urgency for key in self._queues):
+            wait = self._take(lane, urgency, organisation, _now())
+            if not wait:
+                place = Place(lane)
+                if self._shared is None:
+                    return place
+                wait = await self._take_shared(place, urgency, organisation)
+                if not wait:
+                    return place
+            if remaining() <= wait < inf:
+                raise self._too_much(wait)
+        return await self._queue(lane, urgency, organisation)
+
+    def leave(self, place: Place) -> None:
+        """The call is over."""
+        for meter in place.lane.gates:
+            meter.used -= 1
+        if place.keys and self._shared is not None:
+            self._shared.give_back(place.token, place.keys)
+        if self._queues:
+            self._changed.set()
+
+    def read(self, readings: Iterable[Reading]) -> None:
+        """Corrects the counts by what the vendor says."""
+        now = _now()
+        for reading in readings:
+            meter = self._meters.get(reading.limit)
+            if meter is None or meter.window is None:
+                continue
+            if reading.calls is not None and reading.calls > 0 and reading.calls != meter.allowed[0]:
+                declared = meter.limit.calls or 1
+                meter.allow(min(reading.calls, declared) if meter.configured else reading.calls)
+            if reading.remaining is None:
+                continue
+            pause = reading.resets_in or 0.0 if reading.remaining <= 0 else 0.0
+            ends = meter.limit.seconds if reading.resets_in is None else reading.resets_in
+            self._correct(meter, now, meter.allowed[0] - reading.remaining, ends, pause)
+
+    def refused(self, endpoint: str, retry_after: float | None) -> None:
+        """The vendor refused a call as one too many, without saying by which limit: all that count it rest."""
+        now, pause = _now(), REFUSED_SECONDS if retry_after is None else retry_after
+        for meter in self._lane(endpoint).windows:
+            self._correct(meter, now, 0, pause, pause)
+
+    def _correct(self, meter: _Meter, now: float, used: int, ends: float, pause: float) -> None:
+        window = meter.window
+        assert window is not None
+        if pause:
+            window.paused_until = max(window.paused_until, now + pause)
+        if self._shared is None or not meter.limit.shared or self._shared.away:
+            window.told(now, used, now + ends)
+        elif pause or used > meter.seen:
+            self._shared.correct(meter.key(self._name), meter.limit.seconds, used, ends, pause)
+
+    def standings(self) -> list[Standing]:
+        """As far as this process knows."""
+        now = _now()
+        return [
+            Standing(
+                name,
+                meter.used if meter.window is None else meter.window.total(now),
+                meter.allowed[0],
+                0.0 if meter.window is None else max(0.0, meter.window.paused_until - now),
+            )
+            for name, meter in self._meters.items()
+        ]
+
+    @property
+    def waiting(self) -> int:
+        """Calls that queue."""
+        return sum(map(len, self._queues.values()))
+
+    # -- taking ---------------------------------------------------------------------------------------------------
+
+    def _lane(self, endpoint: str) -> _Lane:
+        lane = self._lanes.get(endpoint)
+        if lane is None:
+            meters = [meter for meter in self._meters.values() if meter.limit.counts(endpoint)]
+            lane = self._lanes[endpoint] = _Lane(
+                tuple(meter for meter in meters if meter.window is not None),
+                tuple(meter for meter in meters if meter.window is None),
+            )
+        return lane
+
+    def _take(self, lane: _Lane, urgency: Urgency, organisation: str | None, now: float) -> float:
+        """0 where the call is counted; else seconds until it is worth asking again, infinite where only another call's
+        end can tell."""
+        # While Redis is away nobody knows what the other replicas take.
+        among = self._shared.replicas if self._shared is not None and self._shared.away else 1
+        for meter in lane.gates:
+            if meter.used >= meter.allowed_to(urgency, among):
+                return inf
+        wait = 0.0
+        for meter in lane.windows:
+            window, allowed = meter.window, meter.allowed_to(urgency, among)
+            assert window is not None
+            if window.total(now) >= allowed or window.paused_until > now:
+                wait = max(wait, window.wait(now, allowed))
+            if organisation is not None and meter.divided:
+                part, allowed = meter.part(organisation), self._part_of(meter, among)
+                if part.total(now) >= allowed:
+                    wait = max(wait, part.wait(now, allowed))
+        if wait:
+            return wait
+        for meter in lane.gates:
+            meter.used += 1
+        for meter in lane.windows:
+            assert meter.window is not None
+            meter.window.add(now)
+            if organisation is not None and meter.divided:
+                meter.part(organisation).add(now)
+        return 0.0
+
+    def _untake(self, lane: _Lane, organisation: str | None) -> None:
+        for meter in lane.gates:
+            meter.used -= 1
+        for meter in lane.windows:
+            assert meter.window is not None
+            meter.window.take_back()
+            if organisation is not None and meter.divided:
+                meter.part(organisation).take_back()
+
+    async def _take_shared(self, place: Place, urgency: Urgency, organisation: str | None) -> float:
+        """The same among all replicas, for a call that this process has counted: it is not any more if it must wait."""
+        assert self._shared is not None
+        lane = place.lane
+        if not lane.shared:
+            return 0.0
+        token = uuid4().hex
+        shares = [self._share(meter, urgency, organisation) for meter in lane.shared]
+        try:
+            answer = await self._shared.take(token, LEASE_SECONDS, shares)
+        except asyncio.CancelledError:
+            # Whether Redis has counted it nobody knows; a place there is free again after the lease.
+            self._untake(lane, organisation)
+            raise
+        if answer is None:
+            for meter, share in zip(lane.shared, shares, strict=True):
+                meter.owed += share.owed
+            self._untake(lane, organisation)
+            wait = self._take(lane, urgency, organisation, _now())
+            if not wait:
+                for meter in lane.shared:
+                    meter.owed += meter.window is not None
+            return wait
+        wait, totals = answer
+        if wait:
+            self._untake(lane, organisation)
+            return wait
+        for meter, total in zip((m for m in lane.shared if m.window is not None), totals, strict=True):
+            meter.seen = total
+        place.token, place.keys = token, lane.shared_gates(self._name)
+        return 0.0
+
+    def _share(self, meter: _Meter, urgency: Urgency, organisation: str | None) -> Share:
+        key = meter.key(self._name)
+        if meter.window is None:
+            return Share(key, key, "c", meter.allowed[urgency])
+        owed, meter.owed = meter.owed, 0
+        if organisation is None or not meter.divided:
+            return Share(key, key, "w", meter.allowed[urgency], meter.limit.seconds, owed=owed)
+        part = f"{key}:{sha256(organisation.encode()).hexdigest()[:16]}"
+        return Share(
+            key, part, "w", meter.allowed[urgency], meter.limit.seconds, self._part_of(meter, 1), owed
+        )
+
+    def _part_of(self, meter: _Meter, among: int) -> int:
+        return max(1, ceil(meter.allowed[0] * self._organisation_share) // among)
+
+    # -- queueing -------------------------------------------------------------------------------------------------
+
+    async def _queue(self, lane: _Lane, urgency: Urgency, organisation: str | None) -> Place:
+        now, left = _now(), remaining()
+        key = (urgency, lane, organisation)
+        wait = self._hopeless(key, now)
+        if wait >= left:
+            raise self._too_much(wait)
+        waiter = _Waiter(now + left)
+        self._queues.setdefault(key, deque()).append(waiter)
+        self._changed.set()
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._serve(), context=Context())
+        try:
+            async with asyncio.timeout(left):
+                return await waiter.given
+        except TimeoutError:
+            self._withdraw(key, waiter)
+            if waiter.wait < inf:
+                raise self._too_much(waiter.wait) from None
+            raise SourceTimeout(self._source, "calls under way left no place before the deadline") from None
+        except asyncio.CancelledError:
+            self._withdraw(key, waiter)
+            raise
+
+    def _hopeless(self, key: _Key, now: float) -> float:
+        """Seconds that a newcomer to this queue must wait at least."""
+        urgency, lane, organisation = key
+        ahead = [
+            len(queue) for other, queue in self._queues.items() if other[0] <= urgency and other[1] is lane
+        ]
+        own = len(self._queues.get(key, ()))
+        turns = min(sum(ahead), own * max(1, len(ahead))) + 1
+        wait = 0.0
+        for meter in lane.windows:
+            assert meter.window is not None
+            wait = max(wait, meter.window.wait(now, meter.allowed[urgency], turns))
+            if organisation is not None and meter.divided:
+                wait = max(wait, meter.part(organisation).wait(now, self._part_of(meter, 1), own + 1))
+        return wait
+
+    def _withdraw(self, key: _Key, waiter: _Waiter) -> None:
+        """Its caller is gone: out of the queue, or what it was given just now goes back."""
+        given = waiter.given
+        if given.done() and not given.cancelled() and given.exception() is None:
+            self.leave(given.result())
+        queue = self._queues.get(key)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[key]
+
+    async def _serve(self) -> None:
+        while self._queues:
+            self._changed.clear()
+            wait = await self._round()
+            if self._queues:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if wait == inf else wait):
+                        await self._changed.wait()
+
+    async def _round(self) -> float:
+        """Lets go whoever can; seconds until somebody else might."""
+        waits: dict[_Key, float] = {}
+        while ready := [key for key in self._queues if key not in waits]:
+            key = min(ready, key=lambda one: one[0])  # of equals the one that was served longest ago
+            wait = await self._offer(key)
+            if wait:
+                waits[key] = wait
+            elif key in self._queues:
+                self._queues.move_to_end(key)
+        return min(waits.values(), default=inf)
+
+    async def _offer(self, key: _Key) -> float:
+        """0 where the first in this queue went, or nobody is left in it."""
+        urgency, lane, organisation = key
+        wait = self._take(lane, urgency, organisation, _now())
+        if not wait:
+            place = Place(lane)
+            if self._shared is not None:
+                wait = await self._take_shared(place, urgency, organisation)
+            if not wait:
+                self._give(key, place)
+                return 0.0
+        if wait < inf:
+            self._refuse(key, wait)
+        return wait if key in self._queues else 0.0
+
+    def _give(self, key: _Key, place: Place) -> None:
+        queue = self._queues.get(key)
+        while queue:
+            waiter = queue.popleft()
+            if not queue:
+                del self._queues[key]
+            if not waiter.given.done():
+                waiter.given.set_result(place)
+                return
+        self.leave(place)
+
+    def _refuse(self, key: _Key, wait: float) -> None:
+        """Whoever cannot wait so long need not wait at all."""
+        now = _now()
+        queue = self._queues.get(key, deque())
+        for waiter in list(queue):
+            waiter.wait = wait
+            if now + wait >= waiter.until:
+                queue.remove(waiter)
+                if not waiter.given.done():
+                    waiter.given.set_exception(self._too_much(wait))
+        if not queue:
+            self._queues.pop(key, None)
+
+    def _too_much(self, wait: float) -> SourceRateLimited:
+        return SourceRateLimited(
+            self._source,
+            "its limit leaves no call before the deadline",
+            retry_after=round(max(wait, 0.001), 3),
+        )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

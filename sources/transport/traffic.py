@@ -1,0 +1,227 @@
+"""What stands between the gateway and a vendor's account, whichever client calls it: budget, breakers, retries, addresses."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+from math import inf
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from sources.ports.errors import SourceError, SourceRateLimited, SourceUnavailable
+from sources.transport.addresses import Addresses
+from sources.transport.breaker import Breaker, State
+from sources.transport.budget import Budget, Standing
+from sources.transport.limits import Limit, Reading, SourceSettings, configured
+from sources.transport.retry import RetryBudget, again, retryable
+from sources.transport.shared import SharedBudgets
+
+if TYPE_CHECKING:
+    from sources.transport.http import Answer
+
+T = TypeVar("T")
+
+Readings = Callable[[str, "Answer", SourceError | None], Iterable[Reading]]
+"""What a vendor's answer to a call of this endpoint class, and the error that it means, say about the limits."""
+
+
+class EndpointState(msgspec.Struct, frozen=True):
+    """How an endpoint class stands."""
+
+    endpoint: str
+    breaker: State
+    retry_after: float | None
+    opened: int
+    """How many times the breaker opened."""
+
+
+class TrafficState(msgspec.Struct, frozen=True):
+    """How one account of a source stands, as this process knows it."""
+
+    source: str
+    endpoints: tuple[EndpointState, ...]
+    limits: tuple[Standing, ...]
+    waiting: int
+    retries_left: float
+
+    @property
+    def trouble(self) -> str | None:
+        """In words, None where there is none."""
+        for one in self.endpoints:
+            if one.breaker != "closed":
+                what = f" ({one.endpoint})" if one.endpoint else ""
+                return f"failing{what}: circuit {one.breaker}"
+        for limit in self.limits:
+            if limit.paused_for > 0:
+                return f"over its limit ({limit.limit}) for {limit.paused_for:.0f} s more"
+        return None
+
+
+class Traffic:
+    """One account of one source."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        parallel: int,
+        limits: Sequence[Limit] = (),
+        account: str = "",
+        settings: SourceSettings | None = None,
+        read: Readings = lambda endpoint, answer, error: (),
+        shared: SharedBudgets | None = None,
+        guarded: bool = True,
+    ) -> None:
+        """``parallel``: calls at a time that this process allows itself. ``account`` tells apart what the vendor counts
+        apart; it is not shown to anyone. Not ``guarded``: see Network. Raises ValueError for settings that cannot hold."""
+        settings = settings or SourceSettings()
+        self.source = source
+        self.read = read
+        self.addresses = Addresses(settings.private_addresses)
+        self._retries = RetryBudget()
+        self._guarded = guarded
+        self._fewest = settings.breaker_failures if guarded else inf
+        self._breakers: dict[str, Breaker] = {}
+        self._budget = Budget(
+            source,
+            sha256(account.encode()).hexdigest()[:16],
+            [
+                *(configured(limits, settings) if guarded else ()),
+                Limit("parallel", concurrent=parallel, shared=False),
+            ],
+            settings.shares,
+            settings.organisation_share,
+            frozenset(settings.limits),
+            shared,
+        )
+
+    async def carry(
+        self,
+        endpoint: str,
+        attempt: Callable[["Passage"], Awaitable[T]],
+        *,
+        safe: bool,
+    ) -> T:
+        """The answer of ``attempt``, which makes its calls through the passage it is given. One that is ``safe`` to repeat
+        is repeated where that can help."""
+        passage = Passage(self, endpoint, self._breaker(endpoint), self._budget)
+        self._retries.deposit(asyncio.get_running_loop().time())
+        try:
+            return await attempt(passage)
+        except SourceError as error:
+            if not (safe and self._guarded and retryable(error)):
+                raise
+            return await again(error, lambda: attempt(passage), self._retries)
+
+    def state(self) -> TrafficState:
+        return TrafficState(
+            self.source,
+            tuple(
+                EndpointState(endpoint, breaker.state, breaker.retry_after, breaker.opened)
+                for endpoint, breaker in self._breakers.items()
+            ),
+            tuple(self._budget.standings()),
+            self._budget.waiting,
+            self._retries.balance,
+        )
+
+    def _breaker(self, endpoint: str) -> Breaker:
+        breaker = self._breakers.get(endpoint)
+        if breaker is None:
+            breaker = self._breakers[endpoint] = Breaker(self.source, self._fewest)
+        return breaker
+
+
+class Passage:
+    """The way of one call's attempts."""
+
+    __slots__ = ("_breaker", "_budget", "_endpoint", "_traffic")
+
+    def __init__(self, traffic: Traffic, endpoint: str, breaker: Breaker, budget: Budget) -> None:
+        self._traffic, self._endpoint, self._breaker, self._budget = traffic, endpoint, breaker, budget
+
+    async def send(
+        self, send: Callable[[], Awaitable["Answer"]], judge: Callable[["Answer"], SourceError | None]
+    ) -> tuple["Answer", SourceError | None]:
+        """One call within limits, and what ``judge`` makes of its answer. Raises SourceError where there is no answer or
+        none was asked for."""
+        breaker = self._breaker
+        probe = breaker.admit()
+        verdict = breaker.gone
+        try:
+            place = await self._budget.enter(self._endpoint)
+            try:
+                answer = await send()
+            finally:
+                self._budget.leave(place)
+            error = judge(answer)
+            verdict = breaker.failed if isinstance(error, SourceUnavailable) else breaker.succeeded
+        except Unanswered as failure:
+            verdict = breaker.failed
+            raise failure.error from failure.__cause__
+        finally:
+            verdict(probe)
+        readings = list(self._traffic.read(self._endpoint, answer, error))
+        self._budget.read(readings)
+        if isinstance(error, SourceRateLimited) and all(one.remaining != 0 for one in readings):
+            self._budget.refused(self._endpoint, error.retry_after)
+        return answer, error
+
+
+class Unanswered(Exception):
+    """A call that the source itself let down: it counts against it."""
+
+    def __init__(self, error: SourceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Network:
+    """All that this process calls."""
+
+    def __init__(self, shared: SharedBudgets | None = None, *, guarded: bool = True) -> None:
+        """``shared``: the budgets of all replicas together; None: this process is alone. Not ``guarded``: calls meet neither
+        vendors' limits nor breakers and are made once, for what measures or tests a connector by itself."""
+        self._shared = shared
+        self._guarded = guarded
+        self._traffics: list[Traffic] = []
+
+    def traffic(
+        self,
+        source: str,
+        settings: SourceSettings,
+        *,
+        parallel: int,
+        limits: Sequence[Limit] = (),
+        account: str = "",
+        read: Readings = lambda endpoint, answer, error: (),
+    ) -> Traffic:
+        """For one account of a source. Raises ValueError for settings that cannot hold."""
+        traffic = Traffic(
+            source,
+            parallel=parallel,
+            limits=limits,
+            account=account,
+            settings=settings,
+            read=read,
+            shared=self._shared,
+            guarded=self._guarded,
+        )
+        self._traffics.append(traffic)
+        return traffic
+
+    def states(self) -> Mapping[str, Sequence[TrafficState]]:
+        """By source."""
+        states: dict[str, list[TrafficState]] = {}
+        for traffic in self._traffics:
+            states.setdefault(traffic.source, []).append(traffic.state())
+        return states
+
+    @property
+    def redis_away(self) -> bool:
+        """Should budgets be shared, and are they not?"""
+        return self._shared is not None and self._shared.away
+
+    async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()

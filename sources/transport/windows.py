@@ -1,0 +1,71 @@
+"""Counting calls in a stretch of time that moves along, in bounded memory, never fewer than the vendor counts."""
+
+from collections import deque
+
+SLOTS = 30
+"""A window is counted in so many parts. A call counts until its part is out of the window, and one part more for its way
+to the vendor: 2 to 4 s longer than a minute."""
+
+
+class Window:
+    """The calls of the last ``seconds``; all times are the caller's clock's, in seconds."""
+
+    __slots__ = ("_foreign", "_foreign_until", "_own", "_parts", "_width", "paused_until")
+
+    def __init__(self, seconds: float) -> None:
+        self._width = seconds / SLOTS
+        self._parts: deque[list[int]] = deque()
+        """[part's number, calls], oldest first."""
+        self._own = 0
+        self._foreign, self._foreign_until = 0, 0.0
+        self.paused_until = 0.0
+        """The vendor said that there is nothing before."""
+
+    def total(self, now: float) -> int:
+        """The calls that count, others' too where the vendor told of them."""
+        parts = self._parts
+        if parts:
+            oldest = int(now / self._width) - SLOTS - 1
+            while parts and parts[0][0] < oldest:
+                self._own -= parts.popleft()[1]
+        if self._foreign and self._foreign_until <= now:
+            self._foreign = 0
+        return self._own + self._foreign
+
+    def add(self, now: float) -> None:
+        """Counts a call made now."""
+        part = int(now / self._width)
+        parts = self._parts
+        if parts and parts[-1][0] >= part:
+            parts[-1][1] += 1
+        else:
+            parts.append([part, 1])
+        self._own += 1
+
+    def take_back(self) -> None:
+        """A call that was counted just now is not made after all."""
+        if self._parts and self._parts[-1][1] > 0:
+            self._parts[-1][1] -= 1
+            self._own -= 1
+
+    def told(self, now: float, used: int, until: float) -> None:
+        """The vendor counts ``used`` calls: what is more than ours others have made, and counts until then."""
+        self.total(now)
+        self._foreign, self._foreign_until = max(0, used - self._own), until
+
+    def wait(self, now: float, allowed: int, calls: int = 1) -> float:
+        """Seconds until ``calls`` more, made as soon as each is allowed, are all made; 0 where they can be made now."""
+        windows, calls = divmod(calls - 1, allowed)
+        excess = self.total(now) + calls + 1 - allowed
+        wait = 0.0
+        if excess > 0:
+            ends = [((part + SLOTS + 2) * self._width, count) for part, count in self._parts]
+            if self._foreign:
+                ends.append((self._foreign_until, self._foreign))
+                ends.sort()
+            for end, count in ends:
+                excess -= count
+                wait = end - now
+                if excess <= 0:
+                    break
+        return max(wait + windows * (SLOTS + 2) * self._width, self.paused_until - now, 0.0)

@@ -1,0 +1,40 @@
+"""What HubSpot allows an app per account, and how its answers tell."""
+
+from collections.abc import Iterator
+
+from sources.ports.errors import SourceError, SourceRateLimited
+from sources.transport.http import Answer
+from sources.transport.limits import Limit, Reading, number
+
+SEARCH = "search"
+"""The endpoint class of searches."""
+
+LIMITS = (
+    # Without paid tiers (2026): 190 and 250 per 10 s, 650,000 and 1,000,000 a day with them, as the answers tell.
+    Limit("burst", calls=100, seconds=10, endpoints=("",)),
+    Limit("day", calls=250_000, seconds=86_400, endpoints=("",)),
+    Limit("search", calls=4, seconds=1, endpoints=(SEARCH,)),
+)
+
+_POLICIES = {"TEN_SECONDLY_ROLLING": "burst", "DAILY": "day", "SECONDLY": "search"}
+
+
+def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Iterator[Reading]:
+    """Searches carry no such headers."""
+    if isinstance(error, SourceRateLimited) and error.vendor_code in _POLICIES:
+        # The window may be all ours: it rests for as long as HubSpot says, or for a second.
+        wait = 1.0 if error.retry_after is None else error.retry_after
+        yield Reading(_POLICIES[error.vendor_code], remaining=0, resets_in=wait)
+    headers = answer.headers
+    if "x-hubspot-ratelimit-remaining" in headers:
+        yield Reading(
+            "burst",
+            calls=number(headers.get("x-hubspot-ratelimit-max")),
+            remaining=number(headers["x-hubspot-ratelimit-remaining"]),
+        )
+    if "x-hubspot-ratelimit-daily-remaining" in headers:
+        yield Reading(
+            "day",
+            calls=number(headers.get("x-hubspot-ratelimit-daily")),
+            remaining=number(headers["x-hubspot-ratelimit-daily-remaining"]),
+        )
