@@ -1,4 +1,4 @@
-"""The commands: ``gateway demo | serve | check | schema | links | organisations | members | sessions | audit``."""
+"""The commands: ``gateway demo | serve | check | schema | links | organisations | members | keys | sessions | audit``."""
 
 import asyncio
 import difflib
@@ -20,6 +20,7 @@ from gateway.audit import operator
 from gateway.audit_commands import audit_app
 from gateway.check import Finding, check_issuers, check_ledger, check_mail, check_sources
 from gateway.console import TOML, Config, in_office, ledger_at, read_settings, stop
+from gateway.keys import keys_app
 from gateway.matching import described_links, match_all
 from gateway.members import members_app
 from gateway.office import Office
@@ -58,6 +59,7 @@ app.command()(permissions)
 app.add_typer(links_app, name="links")
 app.add_typer(organisations_app, name="organisations")
 app.add_typer(members_app, name="members")
+app.add_typer(keys_app, name="keys")
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(audit_app, name="audit")
 

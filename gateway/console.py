@@ -1,19 +1,23 @@
 """What the operator's commands share: the settings file, the ledger while they run, and how they end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from gateway.audit import Writing, operator
 from gateway.office import Office
 from gateway.settings import Database, Settings, SettingsError, load
 from gateway.telemetry import configure
 from permissions.policy import PolicyError
 from resolvers.own_fields import OwnFieldError
 from sources.ledger.embedded import EmbeddedPostgres
+from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
+from sources.ports.writing import WriteRefused
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", help="The settings file.")]
 TOML = Path("gateway.toml")
@@ -33,6 +37,21 @@ def in_office(config: Path, work: Callable[[Office], Awaitable[None]]) -> None:
             asyncio.run(inside(url))
         except (SourceError, OwnFieldError, PolicyError, SettingsError) as error:
             stop(str(error))
+
+
+@asynccontextmanager
+async def written(office: Office, command: str, organisation: str | None) -> AsyncIterator[Writing]:
+    """A change of the ledger: in the audit trail, and in one line where it is refused. None: of the firm's own."""
+    record = office.audit.record(AuditKind.COMMAND, operator(), name=command, organisation=organisation)
+    refusal = None
+    async with office.audit.writing(record) as writing:
+        try:
+            yield writing
+        except WriteRefused as refused:
+            writing.refused(refused.code.name)
+            refusal = str(refused)
+    if refusal is not None:
+        stop(refusal)
 
 
 class ledger_at:  # noqa: N801

@@ -1,7 +1,6 @@
 """``gateway members``: the operator lists, lets in and removes an organisation's people, its first owner above all."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import uuid4
@@ -11,14 +10,12 @@ from email_validator import EmailNotValidError, validate_email
 from rich.console import Console
 from rich.table import Table
 
-from gateway.audit import Writing, operator
-from gateway.console import TOML, Config, in_office, stop
+from gateway.audit import operator
+from gateway.console import TOML, Config, in_office, stop, written
 from gateway.office import Office
 from permissions.roles import Roles
-from sources.ports.audit import AuditKind
 from sources.ports.common import PAGE_CAP, Page, Window
 from sources.ports.members import BookQuery, Granting, Invite, MemberRecord
-from sources.ports.writing import WriteRefused
 
 T = TypeVar("T")
 
@@ -74,7 +71,7 @@ def members_invite(
             address = validate_email(email, check_deliverability=False).normalized
         except EmailNotValidError:
             stop(f"{email}: this is no e-mail address")
-        async with _written(office, "members invite", organisation) as writing:
+        async with written(office, "members invite", organisation) as writing:
             made, secret = await office.ledger.members.invite(
                 organisation, Invite(address, roles, office.invitations.expiry()), _granting(office.roles)
             )
@@ -121,7 +118,7 @@ def members_add(
             joined_at=now,
             invited_by=operator().identity,
         )
-        async with _written(office, "members add", organisation) as writing:
+        async with written(office, "members add", organisation) as writing:
             await office.ledger.members.add(member, _granting(office.roles))
             writing.wrote("Member", member.id, organisation=organisation)
         print(f"{member.id}: {', '.join(roles)} of {organisation}")
@@ -140,7 +137,7 @@ def members_roles(
 
     async def change(office: Office) -> None:
         given = _roles(office.roles, roles)
-        async with _written(office, "members roles", organisation) as writing:
+        async with written(office, "members roles", organisation) as writing:
             await office.ledger.members.change_roles(organisation, member, given, _granting(office.roles))
             writing.wrote("Member", member, organisation=organisation)
         print(f"{member}: {', '.join(given)} of {organisation}")
@@ -153,7 +150,7 @@ def members_remove(organisation: OrganisationArgument, member: MemberArgument, c
     """Ends a membership at once. The last owner cannot be removed."""
 
     async def remove(office: Office) -> None:
-        async with _written(office, "members remove", organisation) as writing:
+        async with written(office, "members remove", organisation) as writing:
             await office.ledger.members.remove(organisation, member, _granting(office.roles))
             writing.wrote("Member", member, organisation=organisation)
         print(f"{member}: removed from {organisation}")
@@ -170,21 +167,6 @@ async def _all(read: Callable[[BookQuery], Awaitable[Page[T]]], organisation: st
         if not page.has_next:
             return
         after = page.keys[-1]
-
-
-@asynccontextmanager
-async def _written(office: Office, command: str, organisation: str) -> AsyncIterator[Writing]:
-    """In the audit trail, and in one line where it is refused."""
-    record = office.audit.record(AuditKind.COMMAND, operator(), name=command, organisation=organisation)
-    refusal = None
-    async with office.audit.writing(record) as writing:
-        try:
-            yield writing
-        except WriteRefused as refused:
-            writing.refused(refused.code.name)
-            refusal = str(refused)
-    if refusal is not None:
-        stop(refusal)
 
 
 def _granting(roles: Roles) -> Granting:

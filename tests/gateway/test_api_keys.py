@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from gateway.office import Office
 from gateway.signin.refused import SignInRefused
 from sources.layers import key_text
+from tests.commands import gateway, settings_file
 from tests.conftest import fresh_database
 from tests.door import Door, open_door
 
@@ -334,6 +335,32 @@ async def last_used(door: Door, key_id: str) -> str | None:
     listed = (await door.ask("owner-harbour", LISTED)).data["viewer"]["organisation"]["serviceAccounts"]
     keys = {held["id"]: held for node in listed["nodes"] for held in node["keys"]}
     return keys[key_id]["lastUsedAt"]
+
+
+async def test_the_operator_makes_lists_and_revokes_keys(door, tmp_path):
+    config = settings_file(tmp_path, door)
+
+    async def keys(*arguments: str) -> tuple[int, str]:
+        return await gateway(door.database_url, config, "keys", *arguments)
+
+    code, printed = await keys(
+        "create", "Directory", "--scope", "members:provision", "-o", "harbour", "--days", "30"
+    )
+    assert code == 0, printed
+    secret = next(line for line in printed.splitlines() if line.startswith("bogk_"))
+    viewer = (await door.ask(None, WHO, token=secret)).data["viewer"]
+    assert (viewer["name"], viewer["organisation"]) == ("Directory", {"id": "harbour"})
+    id_ = key_text.read(secret).id
+    code, listed = await keys("list", "-o", "harbour")
+    assert (code, id_ in listed, secret in listed) == (0, True, False)
+    assert (await keys("revoke", id_))[0] == 0
+    assert (await door.ask(None, WHO, token=secret)).status == 401
+    for wrong in (
+        ["create", "x", "--scope", "accounts:all", "-o", "harbour"],
+        ["create", "x", "--scope", "accounts:read", "-o", "nowhere"],
+    ):
+        code, printed = await keys(*wrong)
+        assert (code, "Traceback" in printed, "bogk_" in printed) == (1, False, False)
 
 
 async def test_no_log_holds_a_key(door, caplog, capsys):
