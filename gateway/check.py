@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.settings import FIELD_KINDS, SettingsError, load_tables, read_source
+from gateway.invitations import server_of
+from gateway.settings import FIELD_KINDS, Mail, SettingsError, load_tables, read_source
 from gateway.signin.introspection import Introspection
 from gateway.signin.issuers import Issuer, Issuers
 from gateway.signin.refused import SignInRefused
@@ -17,6 +18,7 @@ from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable
 from sources.ports.tokens import TokenStore
 from sources.registry import Kind
 from sources.transport.deadline import deadline
+from sources.transport.smtp import MailNotTaken, Smtp
 from sources.transport.wiring import Wiring
 
 PROBE_SECONDS = 10
@@ -56,6 +58,20 @@ async def check_ledger(ledger: Ledger) -> Finding:
     except SourceError as error:
         return Finding("database", False, f"{error}; see database.url or DATABASE_URL")
     return Finding("database", True, "reachable")
+
+
+async def check_mail(mail: Mail | None) -> Finding:
+    """The mail server: connects and signs in; no mail is sent."""
+    if mail is None:
+        return Finding("mail", None, "not configured; invitations are links to pass on")
+    place = f"{mail.host}:{mail.port}"
+    try:
+        await Smtp(server_of(mail)).probe(min(mail.timeout, PROBE_SECONDS))
+    except MailNotTaken as error:
+        return Finding(
+            "mail", False, f"{place} does not let us in ({error}); see [mail] host, encryption, username"
+        )
+    return Finding("mail", True, f"{place}, {mail.encryption.value}")
 
 
 async def check_issuers(settings: SignInSettings) -> list[Finding]:

@@ -24,7 +24,7 @@ class Post:
 
     def __init__(self, settings: Invitations, mail: Mail | None, roles: Roles) -> None:
         self._settings, self._mail, self._roles = settings, mail, roles
-        self._smtp = Smtp(_server(mail)) if mail else None
+        self._smtp = Smtp(server_of(mail)) if mail else None
 
     @property
     def by_mail(self) -> bool:
@@ -122,5 +122,6 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:200]
 
 
-def _server(mail: Mail) -> MailServer:
+def server_of(mail: Mail) -> MailServer:
+    """As the transport knows it."""
     return MailServer(mail.host, mail.port, mail.encryption, mail.username, mail.password, mail.certificates)

@@ -35,6 +35,9 @@ class MailNotTaken(Exception):
     """The server did not take the mail, or nobody knows whether it did. The message names no address."""
 
 
+_FAILURES = (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError)
+
+
 class Smtp:
     """One connection per mail: mails are rare, and servers close idle connections."""
 
@@ -45,6 +48,25 @@ class Smtp:
             if server.encryption is Encryption.NONE
             else ssl.create_default_context(cafile=server.certificates)
         )
+
+    async def probe(self, seconds: float) -> None:
+        """Signs in and goes away. Raises MailNotTaken."""
+        server = self._server
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.username,
+            password=server.password,
+            use_tls=server.encryption is Encryption.TLS,
+            start_tls=server.encryption is Encryption.STARTTLS,
+            tls_context=self._context,
+            timeout=seconds,
+        )
+        try:
+            async with client:
+                await client.noop()
+        except _FAILURES as error:
+            raise MailNotTaken(type(error).__name__) from error
 
     async def send(self, message: EmailMessage, seconds: float) -> None:
         """Within this time. Raises MailNotTaken."""
@@ -61,5 +83,5 @@ class Smtp:
                 tls_context=self._context,
                 timeout=seconds,
             )
-        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+        except _FAILURES as error:
             raise MailNotTaken(type(error).__name__) from error

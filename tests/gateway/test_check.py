@@ -5,14 +5,18 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
-from gateway.check import Finding, check_issuers, check_ledger, check_sources
+from gateway.check import Finding, check_issuers, check_ledger, check_mail, check_sources
+from gateway.settings import Mail
 from gateway.signin.settings import IssuerSettings, SignInSettings
 from sources.ledger.book import Ledger
 from sources.ports.common import CustomField, Scalar
+from sources.sandbox.letters import letter_box
 from sources.sandbox.world import World
+from sources.transport.smtp import Encryption
 from tests.commands import gateway, settings_file
 from tests.conftest import fresh_database
 from tests.door import Door, open_door
@@ -201,6 +205,23 @@ async def test_the_issuer_and_the_database_have_a_line_each(door: Door, tmp_path
     assert lines[6].detail.endswith("see database.url or DATABASE_URL")
 
 
+async def test_the_mail_server_is_reached_and_signed_in_to_without_a_mail() -> None:
+    async with letter_box() as box:
+        there = Mail(
+            host=box.host, port=box.port, sender="a@b.example", sender_name="B", encryption=Encryption.NONE
+        )
+        found = [
+            await check_mail(there),
+            await check_mail(msgspec.structs.replace(there, encryption=Encryption.STARTTLS)),
+            await check_mail(msgspec.structs.replace(there, port=1)),
+            await check_mail(None),
+        ]
+        assert box.mails == []
+
+    assert [one.ok for one in found] == [True, False, False, None]
+    assert "see [mail] host" in found[2].detail
+
+
 # -- the command ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +235,10 @@ async def test_the_command_prints_a_line_each_and_ends_well(running: tuple[Door,
     assert code == 0, said
     lines = [line.split() for line in said.splitlines()]
     assert [line[:2] for line in lines] == [
-        ["ok", name] for name in ("database", "signin", "crm", "erp", "helpdesk", "documents")
+        ["ok", "database"],
+        ["ok", "signin"],
+        ["--", "mail"],
+        *(["ok", name] for name in ("crm", "erp", "helpdesk", "documents")),
     ]
     assert len(secrets_of(config)) == 5
     assert not any(secret in said for secret in secrets_of(config))
@@ -245,7 +269,7 @@ async def test_the_command_names_all_that_is_wrong_at_once_and_ends_with_1(
 
     marks = {line.split()[1]: line.split()[0] for line in said.splitlines()}
     assert marks == {
-        "settings": "FAIL", "database": "ok", "signin": "ok", "crm": "FAIL", "erp": "FAIL", "helpdesk": "FAIL",
+        "settings": "FAIL", "database": "ok", "signin": "ok", "mail": "--", "crm": "FAIL", "erp": "FAIL", "helpdesk": "FAIL",
         "documents": "--",
     }  # fmt: skip
     assert "gateway.timezone: 'Nowhere' is unknown" in said

@@ -10,6 +10,7 @@ from permissions.scopes import SCOPES
 from resolvers.schema import build_schema
 from sources.ports.common import Criterion, CustomField
 from sources.registry import Kind
+from sources.transport.smtp import Encryption
 from sources.transport.wiring import Wiring
 
 EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
@@ -37,6 +38,16 @@ ISSUER = '\n[[signin.issuers]]\nissuer = "https://login.example"\naudience = "ga
 INTROSPECT = 'introspect = true\nclient_id = "x"\nclient_secret = "x"\n'
 
 
+MAIL = """
+[mail]
+host = "smtp.example"
+sender = "portal@firm.example"
+sender_name = "The Firm"
+[invitations]
+accept_url = "https://portal.example/join#{secret}"
+"""
+
+
 def issuer(lines: str) -> str:
     return BASE.replace("[[signin.issuers]]", f"[[signin.issuers]]\n{lines}")
 
@@ -59,6 +70,32 @@ WRONG = {
     "an issuer in [signin] itself": (
         BASE.replace("[[signin.issuers]]", "[signin]"),
         "[signin] names nobody to believe; write [[signin.issuers]] with issuer and audience",
+    ),
+    "an invitation's page without a place for the secret": (
+        BASE + "[invitations]\naccept_url='https://portal.example/join'", "invitations.accept_url: write {secret} where",
+    ),
+    "an invitation's page that is no address": (
+        BASE + "[invitations]\naccept_url='/join#{secret}'", "invitations.accept_url: an address that begins with https://",
+    ),
+    "invitations for ever": (BASE + "[invitations]\ndays=365", "invitations.days: Expected `int` <= 90"),
+    "mails that lead nowhere": (
+        BASE + MAIL.partition("[invitations]")[0], "invitations.accept_url: [mail] sends invitations; name the portal's page",
+    ),
+    "a sender with a name": (
+        BASE + MAIL.replace("portal@firm.example", "The Firm <portal@firm.example>"), "mail.sender: an e-mail address alone",
+    ),
+    "a mail server's password in the clear": (
+        BASE + MAIL.replace("[mail]", "[mail]\nusername='u'\npassword='p'\nencryption='none'"),
+        'mail.encryption: a password is sent only over "starttls" or "tls"',
+    ),
+    "half a login at the mail server": (
+        BASE + MAIL.replace("[mail]", "[mail]\nusername='u'"), "mail: write both username and password, or neither",
+    ),
+    "an encryption that is none": (
+        BASE + MAIL.replace("[mail]", "[mail]\nencryption='ssl'"), "mail.encryption: Invalid enum value 'ssl'",
+    ),
+    "certificates that are not there": (
+        BASE + MAIL.replace("[mail]", "[mail]\ncertificates='/nowhere.pem'"), "mail.certificates: there is no file /nowhere.pem",
     ),
     "no issuer at all": (
         "signin.issuers = []\n[sources.crm]\nvendor='hubspot'\ntoken='x'", "signin.issuers: name at least one issuer",
@@ -178,7 +215,7 @@ def test_a_wrong_setting_is_named_with_its_file_and_what_to_write(tmp_path: Path
     said = str(caught.value)
     assert said.startswith("gateway.toml: ")
     assert message in said
-    assert not re.search("secret|hush|pat-", said.replace("client_secret", ""))
+    assert not re.search("secret|hush|pat-", re.sub(r"client_secret|\{secret\}|the secret", "", said))
     assert "\n" not in said
 
 
@@ -216,6 +253,13 @@ def test_the_smallest_file_that_works_has_a_crm_and_an_issuer(tmp_path: Path) ->
     assert set(settings.sources) == {Kind.CRM}
     assert settings.door.deadline == 5.0
     assert settings.sources[Kind.CRM].settings.base_url == "https://api.hubapi.com"  # type: ignore[attr-defined]
+
+
+def test_mails_are_encrypted_unless_said_otherwise_and_none_are_sent_without_the_table(tmp_path: Path) -> None:
+    given = read(tmp_path, BASE + MAIL)
+    assert given.mail is not None
+    assert (given.mail.encryption, given.mail.port, given.invitations.days) == (Encryption.STARTTLS, 587, 7)
+    assert read(tmp_path, BASE).mail is None
 
 
 def test_domains_that_are_shared_are_added_to_the_known_ones(tmp_path: Path) -> None:
