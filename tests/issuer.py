@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -52,11 +53,24 @@ def segment(value: Any) -> str:
 
 
 class Issuer:
-    """An issuer whose keys change, on a socket; also what a token's header may point at."""
+    """Also what a token's header may point at."""
+
+    keys: list[RSAKey]
+    """That it publishes; the first one signs."""
+    also: list[dict[str, Any]]
+    """What else it publishes among them."""
+    key_of: str | None
+    """Whose keys it says these are; None: it does not say."""
+    name: str
+    """What it calls itself; empty: by its address."""
+    client_ways: list[str]
+    """How its clients may prove who they are when they ask about a token."""
+    opaque: dict[str, Any]
+    """What it answers about tokens that only it can read; about others, that they are not active."""
+    asked: list[tuple[str, dict[str, Any]]]
+    """The tokens that it was asked about, with how its client proved who it is."""
 
     def __init__(self) -> None:
-        self.keys = [self.key()]
-        self.also: list[dict[str, Any]] = []
         self.box = Sandbox(
             "issuer",
             [
@@ -67,14 +81,15 @@ class Issuer:
             ],
         )
         self.url = ""
-        self.name = ""
-        """What it calls itself; empty: by its address."""
-        self.client_ways = ["client_secret_basic"]
-        self.opaque: dict[str, Any] = {}
-        """What it answers about tokens that only it can read; about others, that they are not active."""
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        """The tokens that it was asked about, with how its client proved who it is."""
         self._issued = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """As at start."""
+        self.keys, self.also, self.key_of, self.name = [self.key()], [], None, ""
+        self.client_ways, self.opaque, self.asked = ["client_secret_basic"], {}, []
+        self.box.faults.clear()
+        self.box.log.clear()
 
     @staticmethod
     def key() -> RSAKey:
@@ -102,7 +117,7 @@ class Issuer:
         )
 
     async def _introspect(self, request: Request) -> Response:
-        form = await request.form()
+        form = dict(parse_qsl((await request.body()).decode()))
         clients = (
             ("client_secret_basic", request.headers.get("authorization")),
             (
@@ -114,4 +129,6 @@ class Issuer:
         return JSONResponse(self.opaque.get(str(form["token"]), {"active": False}))
 
     async def _jwks(self, request: Request) -> Response:
-        return JSONResponse({"keys": [*self.also, *(key.as_dict(private=False) for key in self.keys)]})
+        owner = {"issuer": self.key_of} if self.key_of else {}
+        own = [{**key.as_dict(private=False), **owner} for key in self.keys]
+        return JSONResponse({"keys": [*self.also, *own]})

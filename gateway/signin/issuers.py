@@ -103,7 +103,7 @@ class IssuerKeys:
                     self.refusal = f"the discovery document is of the issuer {document.issuer[:200]!r}"
                     log.error("signin_discovery_names_another_issuer", issuer=self._issuer)
                     return
-                if self._issuer.startswith("https:") and not document.jwks_uri.startswith("https:"):
+                if self._discovery.startswith("https:") and not document.jwks_uri.startswith("https:"):
                     self.refusal = "its keys are not at an https:// address"
                     log.error("signin_keys_without_https", issuer=self._issuer)
                     return

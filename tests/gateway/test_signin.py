@@ -326,9 +326,7 @@ async def running(postgres: str) -> AsyncIterator[tuple[Door, Issuer]]:
 async def own(running: tuple[Door, Issuer]) -> AsyncIterator[tuple[Door, Issuer]]:
     """The same with nothing remembered of the issuer, as at start."""
     door, issuer = running
-    issuer.keys, issuer.also = [issuer.key()], []
-    issuer.box.faults.clear()
-    issuer.box.log.clear()
+    issuer.renew()
     believe(door, {"issuer": issuer.url})
     yield door, issuer
     issuer.box.faults.clear()
