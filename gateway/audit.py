@@ -124,8 +124,6 @@ class AuditTrail:
         self._lost = 0
         self._lost_since: datetime | None = None
         self._refusals = _Refusals()
-        self.written = 0
-        """Records, since the start."""
         self.lost = 0
         """Records of reads that were dropped; stays 0 where reads are ``required``."""
 
@@ -155,11 +153,11 @@ class AuditTrail:
             principal=_text(principal.identity) if principal.kind != "anonymous" else "",
             principal_kind=principal.kind,
             via=principal.via,
-            credential=principal.credential,
+            credential=_text(principal.credential) if principal.credential else None,
             roles=tuple(map(_text, principal.roles)),
             staff="accounts:all" in principal.scopes,
             viewed_by=_text(principal.viewed_by) if principal.viewed_by else None,
-            organisation=organisation or principal.organisation,
+            organisation=_text(whom) if (whom := organisation or principal.organisation) else None,
             client=client_address.get(),
             coordinates=coordinates,
             personal=personal,
@@ -308,10 +306,13 @@ class AuditTrail:
             return
 
     def _gather(self, all_of_it: bool) -> None:
-        """What has been counted becomes records."""
+        """Refusals that have been counted become records."""
         for client, code, count in self._refusals.due(all_of_it):
             record = msgspec.structs.replace(self._refusal(client), count=count)
             self._add(record, None, Done(AuditOutcome.REFUSED, (code,)))
+
+    def _own_up(self) -> None:
+        """Says how many records were lost while the database was away."""
         if self._lost and not self._full():
             lost, since = self._lost, self._lost_since
             self._lost, self._lost_since = 0, None
@@ -336,7 +337,7 @@ class AuditTrail:
             except BaseException:
                 self._queue.extendleft(reversed(batch))
                 raise
-            self.written += len(batch)
+            self._own_up()
             for queued in batch:
                 if queued.written is not None and not queued.written.done():
                     queued.written.set_result(None)
@@ -360,7 +361,11 @@ class AuditTrail:
 
     async def _records(self, batch: Sequence["_Queued"]) -> list[AuditRecord]:
         """With a share for each customer that staff over all customers have read of."""
-        refs = list({owner: None for one in batch for owner in one.owners if isinstance(owner, Ref)})
+        refs = [
+            owner
+            for owner in {owner: None for one in batch for owner in one.owners}
+            if isinstance(owner, Ref) and _text(owner.id) == owner.id
+        ]
         holders = dict(zip(refs, await self._store.shares(refs), strict=True)) if refs else {}
         records: list[AuditRecord] = []
         for queued in batch:
@@ -472,6 +477,8 @@ def _rule(requires: Sequence[Sequence[str]]) -> str:
 
 def _text(text: str) -> str:
     """As PostgreSQL and JSON can hold it."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
