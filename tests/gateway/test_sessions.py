@@ -209,6 +209,41 @@ async def test_signing_out_twice_is_no_error(browser: Browser) -> None:
     assert (again.status, again.body["endSessionUrl"]) == (200, None)
 
 
+async def test_signing_in_and_out_are_in_the_audit_trail(browser: Browser, portal_url: str) -> None:
+    await browser.sign_in("read-only-moeller")
+    session = (await browser.call("GET", "/session")).body["id"]
+    await browser.call("POST", "/session/sign-out", {})
+    connection = await asyncpg.connect(portal_url)
+    found: list[tuple[str, str, str]] = []
+    async with asyncio.timeout(5):
+        while len(found) < 4:
+            rows = await connection.fetch(
+                "SELECT * FROM audit WHERE credential = $1 AND kind LIKE 'sign-%' ORDER BY sequence", session
+            )
+            found = [(row["kind"], row["stage"], row["outcome"]) for row in rows]
+    await connection.close()
+    assert found == [
+        ("sign-in", "begun", "unknown"),
+        ("sign-in", "done", "ok"),
+        ("sign-out", "begun", "unknown"),
+        ("sign-out", "done", "ok"),
+    ]
+
+
+async def test_over_plain_http_on_loopback_cookies_work_without_being_secure(
+    world: World, postgres: str
+) -> None:
+    async with (
+        fresh_database(postgres) as url,
+        open_door(world, url, matched=False, public_url="http://127.0.0.1:1") as door,
+    ):
+        browser = Browser(door.url, door.session, public="http://127.0.0.1:1")
+        await browser.sign_in("owner-harbour")
+
+        assert sorted(browser.own) == ["gateway-session", "gateway-sign-in"]
+        assert (await browser.ask(VIEWER)).status == 200
+
+
 # -- the way in ---------------------------------------------------------------------------------------------------------
 
 

@@ -21,9 +21,9 @@ AT = f"{PUBLIC}/graphiql/"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def running_portal(world: World, postgres: str, running_provider: OidcProvider) -> AsyncIterator[Door]:
-    """A gateway whose people sign in at the provider."""
-    signin = SignInSettings(
+async def signin(running_provider: OidcProvider) -> SignInSettings:
+    """People sign in at the provider."""
+    return SignInSettings(
         issuers=(
             IssuerSettings(
                 issuer=running_provider.issuer,
@@ -35,10 +35,17 @@ async def running_portal(world: World, postgres: str, running_provider: OidcProv
         ),
         sessions=SessionSettings(),
     )
-    async with (
-        fresh_database(postgres) as url,
-        open_door(world, url, public_url=PUBLIC, signin=signin) as door,
-    ):
+
+
+@pytest_asyncio.fixture(scope="module")
+async def portal_url(postgres: str) -> AsyncIterator[str]:
+    async with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module")
+async def running_portal(world: World, portal_url: str, signin: SignInSettings) -> AsyncIterator[Door]:
+    async with open_door(world, portal_url, public_url=PUBLIC, signin=signin) as door:
         yield door
 
 
@@ -176,6 +183,33 @@ async def test_the_providers_back_channel_logout_ends_the_session(
     assert {(one["clientId"], one["error"]) for one in told} == {(GATEWAY, None)}
     assert (await browser.ask(VIEWER)).status == 401
     assert (await other.ask(VIEWER)).data["viewer"]["name"] == "Fin Finance"
+
+
+async def test_a_session_outlives_its_process_and_ends_in_all_of_them(
+    world: World,
+    portal: Door,
+    portal_url: str,
+    signin: SignInSettings,
+    browser: Browser,
+    oidc_provider: OidcProvider,
+) -> None:
+    async with open_door(world, portal_url, matched=False, public_url=PUBLIC, signin=signin) as first:
+        elsewhere = Browser(first.url, portal.session)
+        await sign_in(elsewhere, oidc_provider, "ann")
+        browser.own.update(elsewhere.own)
+        assert (await browser.ask(VIEWER)).data["viewer"]["name"] == "Ann Owner"
+        kept = dict(elsewhere.own)
+    # The process in which the session began is gone.
+    async with open_door(world, portal_url, matched=False, public_url=PUBLIC, signin=signin) as second:
+        elsewhere = Browser(second.url, portal.session)
+        elsewhere.own.update(kept)
+        assert (await elsewhere.ask(VIEWER)).data["viewer"]["name"] == "Ann Owner"
+
+        await browser.call("POST", "/session/sign-out", {})
+
+        async with asyncio.timeout(5):
+            while (await elsewhere.ask(VIEWER)).status != 401:
+                await asyncio.sleep(0.01)
 
 
 async def test_sessions_outlive_the_providers_outage(browser: Browser, oidc_provider: OidcProvider) -> None:
