@@ -1,5 +1,6 @@
 """/graphql over HTTP, by the GraphQL over HTTP specification: POST with JSON, GET for reading, one JSON answer, or events."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +16,10 @@ from gateway.event_stream import EventStream
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Operation, Operations, encoded
+from gateway.presence import Presence
 from gateway.signin.refused import SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
+from gateway.terms import BadWish, wishes
 
 METHODS = ("GET", "POST")
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -43,10 +46,17 @@ class GraphQLEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        response = await self._respond(Request(scope, receive))
+        presence = Presence(receive)
+        try:
+            response = await self._respond(Request(scope, receive), presence)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not presence.gone or task is None or task.uncancel():
+                raise  # it is not the client who left, or not only
+            return
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request) -> Response | EventStream:
+    async def _respond(self, request: Request, presence: Presence) -> Response | EventStream:
         """What goes wrong is an answer, too."""
         if request.method not in METHODS:
             return Response(f"use {' or '.join(METHODS)}\n", 405, {"Allow": ", ".join(METHODS)}, "text/plain")
@@ -54,17 +64,25 @@ class GraphQLEndpoint:
         media_type = _answer_type(request.headers.get("accept", ""))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
+                wished = wishes(request.headers)
                 principal = await self._office.signin.principal(request.headers, method=request.method)
                 operation = await _read(request)
             except SignInRefused as refused:
                 return _not_let_in(refused, media_type)
             except BadRequest as refused:
                 return _bad(refused, media_type)
+            except BadWish as refused:
+                return _bad(BadRequest(str(refused)), media_type)
             if self._streams(request, operation):
                 # Who asks is asked again: an answer that goes on needs to know when that changes.
                 return EventStream(self._office, self._subscriptions, operation, request_id, _not_let_in)
             answer = await self._operations.run(
-                operation, principal, request_id, only_query=request.method == "GET"
+                operation,
+                principal,
+                request_id,
+                only_query=request.method == "GET",
+                wished=wished,
+                presence=presence,
             )
         if answer.refused is not None:
             return _not_let_in(answer.refused, media_type)

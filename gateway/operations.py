@@ -1,5 +1,6 @@
 """One operation's way, the same over HTTP, event streams and sockets: limits, sources as the caller may see them, run."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -9,13 +10,14 @@ from gateway.audit import done_of
 from gateway.errors import formatted, log_sources, of_source
 from gateway.limits import Prepared, prepare
 from gateway.office import Office
+from gateway.presence import Presence
 from gateway.signin.refused import SignInRefused
+from gateway.terms import Wishes, terms
 from permissions.principal import Principal
 from resolvers.errors import ViewingOnly
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
-from sources.transport.deadline import deadline
 
 encoded = msgspec.json.Encoder(decimal_format="string").encode
 """Of an answer, or of a message with one in it."""
@@ -56,14 +58,21 @@ class Operations:
         self._office = office
 
     async def run(
-        self, operation: Operation, principal: Principal, request_id: str, *, only_query: bool
+        self,
+        operation: Operation,
+        principal: Principal,
+        request_id: str,
+        *,
+        only_query: bool,
+        wished: Wishes | None = None,
+        presence: Presence | None = None,
     ) -> Answer:
         """A query or mutation, within the deadline. ``only_query``: nothing that changes something. Whatever it comes to
-        is recorded; what cannot be is not run."""
+        is recorded; what cannot be is not run. A query ends when the client is not present any more."""
         audit, touched = self._office.audit, Touched()
-        with deadline(self._office.settings.door.deadline):
-            prepared, refusals = self._prepared(operation, principal, only_query)
-            record = self.record(operation, prepared, principal)
+        prepared, refusals = self._prepared(operation, principal, only_query)
+        record = self.record(operation, prepared, principal)
+        with terms(self._office.settings.door, principal, record.name, wished):
             refused = prepared and demanded(self._office, principal, prepared.kind(operation.operation_name))
             if refusals or refused:
                 answer = refused or answered(ExecutionResult(None, refusals), request_id)
@@ -77,7 +86,8 @@ class Operations:
                         writing.done = done_of(answer.body, answer.ran, touched)
                 else:
                     async with audit.reading(record, touched) as reading:
-                        answer = await self._answer(operation, prepared, principal, touched, request_id)
+                        with presence.needed() if presence else nullcontext():
+                            answer = await self._answer(operation, prepared, principal, touched, request_id)
                         reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
                 log_sources([error])

@@ -41,6 +41,10 @@ class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     deadline: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
     """Seconds in which a request is answered with what has arrived."""
+    deadlines: dict[str, Annotated[float, msgspec.Meta(gt=0, le=60)]] = {}
+    """The same for single operations, by their names."""
+    priorities: dict[str, Literal["dashboard", "background"]] = {}
+    """Operations whose calls to vendors come after the portals' pages, by their names."""
     public_url: str = ""
     """Where clients reach the gateway, for the links in answers; empty gives links without a host."""
     file_link_key: str | None = None

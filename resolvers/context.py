@@ -1,6 +1,6 @@
 """What one request holds: who asks, the sources as they may see them, and the loaders."""
 
-from asyncio import Future
+from asyncio import Future, Task, current_task
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
@@ -12,6 +12,7 @@ from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import Roles
 from resolvers.errors import Forbidden, NotFound
+from resolvers.signing_in import Directions
 from resolvers.vocabulary import ConnectionOf
 from sources.layers.books import ScopedBooks
 from sources.layers.reads import read_of
@@ -93,6 +94,7 @@ class Context:
         invitations: InvitationPost,
         key_lifetime: KeyLifetime,
         viewing_terms: ViewingTerms,
+        directions: Directions,
     ) -> None:
         self.principal = principal
         self.sources = sources
@@ -105,16 +107,20 @@ class Context:
         self.invitations = invitations
         self.key_lifetime = key_lifetime
         self.viewing_terms = viewing_terms
+        self.directions = directions
         self.live: Live | None = None
         """Only while a subscription begins."""
         self._files = files
+        self._reading: set[Task[Any]] = set()
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
         self._released = False
 
     def release(self) -> None:
         """Lets go of all records, when the answer is complete: loaders and their batches know each other, so without this
-        they would wait for the garbage collector."""
+        they would wait for the garbage collector. What is still being read, as the caller left, is not read any more."""
         self._loaders.clear()
+        for reading in self._reading:
+            reading.cancel()
         self._released = True
 
     def file_link(self, *what: str) -> Link:
@@ -196,9 +202,25 @@ class Context:
         loader = self._loaders.get(name)
         if loader is None:
             self._require_scope(read)
-            loader = self._loaders[name] = DataLoader(batch)
+            loader = self._loaders[name] = DataLoader(self._ending(batch))
         answer: Future[Any] = loader.load(key)
         return answer
+
+    def _ending(
+        self, batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
+    ) -> Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]:
+        """The same, but it ends with the request: loaders run their batches in tasks of their own."""
+
+        async def reading(keys: list[Any]) -> list[Any]:
+            task = current_task()
+            assert task is not None
+            self._reading.add(task)
+            try:
+                return await batch(keys)
+            finally:
+                self._reading.discard(task)
+
+        return reading
 
     def _require_scope(self, read: Callable[..., Any]) -> None:
         """A loader reads as this caller or not at all. Raises UnscopedRead, and Forbidden where the caller may see no

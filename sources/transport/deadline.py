@@ -12,9 +12,10 @@ _ends_at: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 @contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """All calls made inside must be answered within ``seconds`` from now; an outer, earlier deadline stays."""
-    ends_at = asyncio.get_running_loop().time() + seconds
+def deadline(seconds: float, since: float | None = None) -> Iterator[None]:
+    """All calls made inside must be answered within ``seconds`` from now, or from ``since`` on the loop's clock; an outer,
+    earlier deadline stays."""
+    ends_at = (asyncio.get_running_loop().time() if since is None else since) + seconds
     outer = _ends_at.get()
     token = _ends_at.set(ends_at if outer is None else min(ends_at, outer))
     try:

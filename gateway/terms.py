@@ -1,0 +1,73 @@
+"""How long a request may take and how urgent its calls are: by the settings, by who asks, and by what the client asks for.
+
+A client may ask for less time (``X-Request-Timeout: 1.5``, in seconds) and to be served later than others (``Priority:
+u=6``, RFC 9218), never for more.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+
+from gateway.settings import Door
+from permissions.principal import Principal
+from sources.transport.caller import Urgency, calling_for
+from sources.transport.deadline import deadline
+
+TIMEOUT, PRIORITY = "x-request-timeout", "priority"
+
+_URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:$|[,;])")
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What the client asks for."""
+
+    began: float
+    """By the loop's clock: the time runs from here."""
+    seconds: float | None = None
+    urgency: Urgency = Urgency.INTERACTIVE
+
+
+class BadWish(ValueError):
+    """A header that cannot be understood; the message names it."""
+
+
+def wishes(headers: Mapping[str, str]) -> Wishes:
+    """Raises BadWish for a time that is none. A priority that cannot be read is ignored, as its RFC wants it."""
+    began = asyncio.get_running_loop().time()
+    text, priority = headers.get(TIMEOUT), headers.get(PRIORITY)
+    if text is None and priority is None:
+        return Wishes(began)
+    seconds = None
+    if text is not None:
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text.strip()) or not float(text):
+            raise BadWish("X-Request-Timeout: a number of seconds above 0, such as 2.5")
+        seconds = float(text)
+    return Wishes(began, seconds, _urgency(priority or ""))
+
+
+@contextmanager
+def terms(door: Door, principal: Principal, operation: str | None, wished: Wishes | None) -> Iterator[None]:
+    """What is done inside ends in time and is as urgent as it may be. ``operation``: its name."""
+    seconds = door.deadlines.get(operation, door.deadline) if operation else door.deadline
+    urgency = Urgency.DASHBOARD if principal.organisation is None else Urgency.INTERACTIVE
+    if operation in door.priorities:
+        urgency = max(urgency, Urgency[door.priorities[operation].upper()])
+    began = None
+    if wished is not None:
+        urgency, began = max(urgency, wished.urgency), wished.began
+        if wished.seconds is not None:
+            seconds = min(seconds, wished.seconds)
+    with deadline(seconds, since=began), calling_for(urgency, principal.organisation):
+        yield
+
+
+def _urgency(priority: str) -> Urgency:
+    """Browsers send up to u=3 of their own accord, for what a page waits for."""
+    found = _URGENCY.search(priority)
+    wanted = int(found[1]) if found else 3
+    if wanted <= 3:
+        return Urgency.INTERACTIVE
+    return Urgency.DASHBOARD if wanted <= 5 else Urgency.BACKGROUND
