@@ -46,7 +46,7 @@ class ProviderLogout:
                 if provider is None:
                     raise SignInRefused("this is no logout token of a known issuer", status=400)
                 logout = await logout_of(provider, token, self._browsers.sessions.now)
-                async with recorded(self._office, AuditKind.SIGN_OUT, logout, "back-channel"):
+                async with recorded(self._office, AuditKind.SIGN_OUT, logout, name="back-channel"):
                     ended = await self._office.ledger.sessions.sign_out(logout)
         except Replayed:
             return _refusal("invalid_request", "this logout token has been used", 400)

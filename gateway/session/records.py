@@ -4,13 +4,26 @@ from contextlib import AbstractAsyncContextManager
 
 from gateway.audit import Writing
 from gateway.office import Office
+from gateway.signin.proof import Proof
 from permissions.principal import Principal
 from sources.ports.audit import AuditKind
 from sources.ports.sessions import Logout, SessionRecord
 
 
+async def organisation_of(office: Office, proof: Proof) -> str | None:
+    """Whose affair it is that this person signs in or out: the organisation acted for, or the only one. Raises
+    SignInRefused for somebody who may not come in at all."""
+    organisations = await office.signin.standing.organisations(proof)
+    return proof.organisation or (organisations[0] if len(organisations) == 1 else None)
+
+
 def recorded(
-    office: Office, kind: AuditKind, whose: SessionRecord | Logout, name: str | None = None
+    office: Office,
+    kind: AuditKind,
+    whose: SessionRecord | Logout,
+    *,
+    organisation: str | None = None,
+    name: str | None = None,
 ) -> AbstractAsyncContextManager[Writing]:
     """Raises SourceUnavailable, before the body, when it cannot be recorded."""
     session = whose if isinstance(whose, SessionRecord) else None
@@ -20,7 +33,7 @@ def recorded(
         email=None,
         roles=(),
         scopes=frozenset(),
-        organisation=session.organisation if session else None,
+        organisation=organisation,
         issuer=whose.issuer,
         via="session",
         credential=session.id if session else None,

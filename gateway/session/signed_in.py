@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.office import Office
-from gateway.session.records import recorded
+from gateway.session.records import organisation_of, recorded
 from gateway.signin.browser import BrowserSignIn
 from gateway.signin.refused import SignInRefused, challenge
 from gateway.signin.same_origin import require_own_page
@@ -103,7 +103,12 @@ class SignedIn:
         session = await browsers.sessions.find(secret, use=False) if secret else None
         if not secret or session is None:
             return None
-        async with recorded(self._office, AuditKind.SIGN_OUT, session):
+        try:
+            organisation = await organisation_of(self._office, browsers.sessions.proof_of(session))
+        except SignInRefused:
+            # Whoever may not come in any more may go.
+            organisation = session.organisation
+        async with recorded(self._office, AuditKind.SIGN_OUT, session, organisation=organisation):
             ended = await browsers.sessions.end(secret)
         provider = browsers.provider(session.issuer)
         if ended is None or provider is None:

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from gateway.office import Office
 from gateway.session.page import page
-from gateway.session.records import recorded
+from gateway.session.records import organisation_of, recorded
 from gateway.signin.browser import BrowserSignIn
 from gateway.signin.provider import PENDING_SECONDS
 from gateway.signin.refused import SignInRefused
@@ -131,7 +131,9 @@ class SigningIn:
         held = browsers.sessions.cookie.read(request.headers)
         replaces = list(filter(None, {pending.replaces, digest(held) if held else None}))
         session = browsers.sessions.new(person)
-        async with recorded(self._office, AuditKind.SIGN_IN, session):
+        # Who may not come in at all learns it here, and gets no session.
+        organisation = await organisation_of(self._office, person.proof)
+        async with recorded(self._office, AuditKind.SIGN_IN, session, organisation=organisation):
             secret = await browsers.sessions.begin(session, person, replaces)
         response = RedirectResponse(
             pending.return_to, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

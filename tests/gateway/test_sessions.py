@@ -222,6 +222,7 @@ async def test_signing_in_and_out_are_in_the_audit_trail(browser: Browser, porta
             )
             found = [(row["kind"], row["stage"], row["outcome"]) for row in rows]
     await connection.close()
+    assert {row["organisation_id"] for row in rows} == {"moeller"}
     assert found == [
         ("sign-in", "begun", "unknown"),
         ("sign-in", "done", "ok"),
@@ -389,6 +390,14 @@ async def test_a_providers_error_is_one_line_and_nothing_of_it_leaks(
     assert "<script>" not in answer.body
     assert answer.body.count("<p>") == 1
     assert "Sign in again" in answer.body
+
+
+async def test_somebody_whose_groups_were_cut_off_gets_no_session(portal: Door, browser: Browser) -> None:
+    portal.issuer.id_token_changes = {"_claim_names": {"roles": "src1"}}
+    answer, _ = await browser.open(await browser.choose(await browser.begin(), "owner-harbour"))
+    assert answer.status == 403
+    assert "does not carry all your groups" in answer.body
+    assert browser.secret is None
 
 
 async def test_an_issuer_that_is_away_is_said_plainly(portal: Door, browser: Browser) -> None:
