@@ -5,8 +5,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 from unicodedata import normalize
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, delete, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -309,19 +324,25 @@ class _Book:
             .join(members, members.c.id == users.c.member_id)
             .join(rows, rows.c.id == users.c.member_id)
         )
+        settled = []
         for row in (await self._connection.execute(query, {"id": asked})).all():
             wanted = self._rules.roles_of(row.named_roles, [name for _, name in row.groups or ()])
             by_hand = [role for role in row.roles if role not in row.given_roles]
             added = sorted(wanted.difference(by_hand))
-            if [*by_hand, *added] == list(row.roles) and added == list(row.given_roles):
+            roles = [*by_hand, *added]
+            if roles == list(row.roles) and added == list(row.given_roles):
                 continue
-            if self._rules.owner in row.roles and self._rules.owner not in [*by_hand, *added]:
+            if self._rules.owner in row.roles and self._rules.owner not in roles:
                 await revoke_made_by(self._connection, member_of(row))
+            settled.append({"of": row.id, "held": roles, "given": added})
+        if settled:
+            own: BindParameter[str] = bindparam("of")
+            held, given_ = bindparam("held", type_=ARRAY(Text)), bindparam("given", type_=ARRAY(Text))
             await self._connection.execute(
-                update(members).where(members.c.id == row.id).values(roles=[*by_hand, *added])
+                update(members).where(members.c.id == own).values(roles=held), settled
             )
             await self._connection.execute(
-                update(users).where(users.c.member_id == row.id).values(given_roles=added)
+                update(users).where(users.c.member_id == own).values(given_roles=given_), settled
             )
 
 
