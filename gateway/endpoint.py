@@ -15,13 +15,15 @@ from gateway.event_stream import MEDIA_TYPE as EVENTS
 from gateway.event_stream import EventStream
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
-from gateway.operations import Operation, Operations, encoded
+from gateway.operations import Answer, Operation, Operations, encoded
 from gateway.presence import Presence
-from gateway.signin.refused import SignInRefused, challenge
+from gateway.signin.refused import NothingShown, SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
 from gateway.terms import BadWish, wishes
 
 METHODS = ("GET", "POST")
+MAX_PUBLIC_BYTES = 8 * 1024
+"""Of the body of who has not signed in."""
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 
@@ -67,6 +69,8 @@ class GraphQLEndpoint:
                 wished = wishes(request.headers)
                 principal = await self._office.signin.principal(request.headers, method=request.method)
                 operation = await _read(request)
+            except NothingShown as refused:
+                return await self._public(request, request_id, media_type) or _not_let_in(refused, media_type)
             except SignInRefused as refused:
                 return _not_let_in(refused, media_type)
             except BadRequest as refused:
@@ -84,12 +88,16 @@ class GraphQLEndpoint:
                 wished=wished,
                 presence=presence,
             )
-        if answer.refused is not None:
-            return _not_let_in(answer.refused, media_type)
-        if not answer.available:
-            return _answered(answer.body, 503, media_type, request_id)
-        status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
-        return _answered(answer.body, status, media_type, request_id)
+        return _shown(answer, media_type, request_id)
+
+    async def _public(self, request: Request, request_id: str, media_type: str) -> Response | None:
+        """The answer for who has shown no credentials; None: there is none without."""
+        try:
+            operation = await _read(request, MAX_PUBLIC_BYTES)
+        except BadRequest:
+            return None
+        answer = await self._operations.run_public(operation, request_id, only_query=request.method == "GET")
+        return None if answer is None else _shown(answer, media_type, request_id)
 
     def _streams(self, request: Request, operation: Operation) -> bool:
         """Clients that take both want their one answer as JSON."""
@@ -98,6 +106,15 @@ class GraphQLEndpoint:
             not any(json in accept for json in (GRAPHQL_RESPONSE, "application/json", "*/*"))
             or self._subscriptions.subscribes(operation)
         )
+
+
+def _shown(answer: Answer, media_type: str, request_id: str) -> Response:
+    if answer.refused is not None:
+        return _not_let_in(answer.refused, media_type)
+    if not answer.available:
+        return _answered(answer.body, 503, media_type, request_id)
+    status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
+    return _answered(answer.body, status, media_type, request_id)
 
 
 def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
@@ -120,7 +137,7 @@ def _bad(refused: BadRequest, media_type: str) -> Response:
     return Response(body, refused.status, media_type=f"{media_type}; charset=utf-8")
 
 
-async def _read(request: Request) -> Operation:
+async def _read(request: Request, most: int = MAX_BODY_BYTES) -> Operation:
     if request.method == "GET":
         return _from_query(request.query_params)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -128,8 +145,8 @@ async def _read(request: Request) -> Operation:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise BadRequest(f"the request is larger than {MAX_BODY_BYTES >> 10} kB", 413, "LIMIT_EXCEEDED")
+        if len(body) > most:
+            raise BadRequest(f"the request is larger than {most >> 10} kB", 413, "LIMIT_EXCEEDED")
     if body.lstrip()[:1] == b"[":
         raise BadRequest("send one operation per request; a list of them is not taken")
     try:

@@ -28,6 +28,7 @@ from graphql import (
 )
 
 from gateway.coordinates import Asked, Coordinates
+from gateway.execution.mentions import mentioned
 from permissions.policy import Policy
 from resolvers.vocabulary import DEFAULT_PAGE
 from sources.ports.common import PAGE_CAP
@@ -113,6 +114,13 @@ class Prepared:
             return None
         operation = self._operation(operation_name)
         return None if operation is None else operation.operation
+
+    def is_public(self, operation_name: str | None, policy: Policy) -> bool:
+        """May who has not signed in run it: is it a query, of fields that are all @public?"""
+        operation = self._operation(operation_name)
+        if self._errors or operation is None or self.kind(operation_name) is not OperationType.QUERY:
+            return False
+        return policy.mentions(mentioned(self._schema, self.document, operation)).public
 
     def asked(
         self, operation_name: str | None, policy: Policy, held: frozenset[str], variables: Mapping[str, Any]

@@ -16,6 +16,7 @@ from gateway.invitations import Post
 from gateway.settings import FIELD_KINDS, Settings, SettingsError
 from gateway.signin.api_keys import ApiKeys
 from gateway.signin.browser import BrowserSignIn
+from gateway.signin.directions import directions
 from gateway.signin.door import SignIn
 from gateway.signin.sessions import Sessions
 from permissions.principal import Principal
@@ -46,6 +47,7 @@ class Office:
         self.settings = settings
         self._today = today or (lambda: datetime.now(zone).date())
         self.roles = settings.roles
+        self._directions = directions(settings.signin, settings.door.public_url)
         self.files = SignedLinks(settings.door)
         self.invitations = Post(settings.invitations, settings.mail, self.roles)
         self.schema = build_schema(settings.own_fields)
@@ -161,6 +163,7 @@ class Office:
             invitations=self.invitations,
             key_lifetime=self.settings.api_keys.lifetime,
             viewing_terms=self.viewing_terms,
+            directions=self._directions,
         )
 
     async def sources_for(self, principal: Principal, touched: Touched) -> ScopedSources:

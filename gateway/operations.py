@@ -13,14 +13,19 @@ from gateway.office import Office
 from gateway.presence import Presence
 from gateway.signin.refused import SignInRefused
 from gateway.terms import Wishes, terms
-from permissions.principal import Principal
+from permissions.principal import ANONYMOUS, Principal
 from resolvers.errors import ViewingOnly
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
+from sources.transport.deadline import deadline
 
 encoded = msgspec.json.Encoder(decimal_format="string").encode
 """Of an answer, or of a message with one in it."""
+
+
+MAX_PUBLIC_LENGTH = 2_000
+"""Of the document of who has not signed in."""
 
 
 class Operation(msgspec.Struct, frozen=True, rename="camel"):
@@ -93,6 +98,24 @@ class Operations:
                 log_sources([error])
                 return Answer({"errors": [of_source(error)]}, ran=False, available=False)
         return answer
+
+    async def run_public(self, operation: Operation, request_id: str, *, only_query: bool) -> Answer | None:
+        """For who has shown no credentials at all; None: that takes some. Nothing that is anybody's is read, so nothing is
+        recorded: strangers write nothing into the trail."""
+        if len(operation.query) > MAX_PUBLIC_LENGTH:
+            return None
+        try:
+            # Kept nowhere: what strangers send drives nobody's documents out.
+            prepared = Prepared(self._office.schema.graphql, operation.query)
+        except GraphQLError:
+            return None
+        name = operation.operation_name
+        if not prepared.is_public(name, self._office.schema.policy):
+            return None
+        if refusals := prepared.refusals(name, operation.variables or {}, only_query):
+            return answered(ExecutionResult(None, refusals), request_id)
+        with deadline(self._office.settings.door.deadline):
+            return await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id)
 
     def _prepared(
         self, operation: Operation, principal: Principal, only_query: bool

@@ -10,7 +10,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
-from permissions.directives import AUTHENTICATED, requires, reveals
+from permissions.directives import AUTHENTICATED, PUBLIC, requires, reveals
 from permissions.policy import Policy
 from resolvers.account import Account, AccountFilter, AccountOrdering, accounts_page
 from resolvers.audit import AuditEntry, AuditFilter, audit_page
@@ -24,6 +24,7 @@ from resolvers.member_changes import MemberMutations
 from resolvers.own_fields import FILTERS, OwnFieldError, OwnFieldsOf
 from resolvers.service_account import ServiceAccount, service_accounts_page
 from resolvers.service_account_changes import ServiceAccountMutations
+from resolvers.signing_in import SignInDirections
 from resolvers.subscription import Subscription
 from resolvers.ticket import Article, Ticket
 from resolvers.viewer import Viewer
@@ -58,6 +59,10 @@ class Query:
     @strawberry.field(description="The caller.", directives=[AUTHENTICATED])
     def viewer(self, info: Info) -> Viewer | None:
         return info.context.principal  # type: ignore[return-value]
+
+    @strawberry.field(description="How to sign in here. Needs no credentials.", directives=[PUBLIC])
+    def sign_in(self, info: Info) -> SignInDirections | None:
+        return info.context.directions  # type: ignore[return-value]
 
     @batched(
         description="Any record by its id. Not there and not yours read the same: null, with NOT_FOUND.",

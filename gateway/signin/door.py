@@ -8,7 +8,7 @@ from gateway.signin.demands import Demands
 from gateway.signin.introspection import Introspection
 from gateway.signin.issuers import Issuers
 from gateway.signin.proof import Proof
-from gateway.signin.refused import SignInRefused
+from gateway.signin.refused import NothingShown, SignInRefused
 from gateway.signin.settings import SignInSettings
 from gateway.signin.standing import Standing
 from gateway.signin.tokens import MAX_TOKEN_BYTES, Tokens, segment
@@ -90,7 +90,8 @@ class SignIn:
         scheme, _, token = (sent[0] if sent else "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise SignInRefused("a bearer token is needed: Authorization: Bearer <token>", error=None)
+            refused = SignInRefused if sent else NothingShown
+            raise refused("a bearer token is needed: Authorization: Bearer <token>", error=None)
         if len(token) > MAX_TOKEN_BYTES:
             raise SignInRefused("the token is too large")
         if self._api_keys is not None:

@@ -29,6 +29,10 @@ class SignInRefused(Exception):
         return {"code": self.code, "signIn": dict(self.wanted)} if self.wanted else {"code": self.code}
 
 
+class NothingShown(SignInRefused):
+    """No credentials at all came with the request, not even wrong ones."""
+
+
 def challenge(refused: SignInRefused) -> dict[str, str]:
     """The header that an answer with status 401 owes its client (RFC 6750, 3; RFC 9470, 3)."""
     if refused.status != 401:
