@@ -5,7 +5,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
 import aiohttp
@@ -28,16 +28,29 @@ AT_ONCE = 10
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """RFC 6750, 2.1."""
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
 class _Known(msgspec.Struct, frozen=True):
-    said: Proof | str
-    """Whom the token names, or why it is refused."""
+    """Whom a token names."""
+
+    proof: Proof
     until: float
     """Monotonic seconds."""
-    not_before: float = 0.0
-    expires_at: float = 0.0
+    not_before: float
+    expires_at: float
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    """Why a token lets nobody in."""
+
+    message: str
+    status: int
+    code: str
+    until: float
+    """Monotonic seconds."""
 
 
 class Introspection:
@@ -48,8 +61,10 @@ class Introspection:
         # The longest first: a token goes to the issuer whose prefix says most.
         self._asked = sorted(asked, key=lambda issuer: -len(issuer.settings.opaque_prefix))
         self._free = {id(issuer): asyncio.Semaphore(AT_ONCE) for issuer in asked}
+        # Apart, so that a flood of invented tokens has no good one forgotten.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Task[_Known]] = {}
+        self._refused: OrderedDict[bytes, _Refused] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[_Known | _Refused]] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def proof(self, token: str) -> Proof | None:
@@ -59,17 +74,17 @@ class Introspection:
         if issuer is None:
             return None
         digest = hashlib.sha256(token.encode()).digest()
-        known = self._known.get(digest)
+        known = self._known.get(digest) or self._refused.get(digest)
         if known is None or known.until <= time.monotonic():
             known = await self._asked_once(issuer, token, digest)
-        if isinstance(known.said, str):
-            raise SignInRefused(known.said)
+        if isinstance(known, _Refused):
+            raise SignInRefused(known.message, status=known.status, code=known.code)
         now = time.time()
         if known.expires_at <= now:
             raise SignInRefused("the token has expired; sign in again")
         if known.not_before > now + LEEWAY_SECONDS:
             raise SignInRefused("the token is not valid yet")
-        return known.said
+        return known.proof
 
     async def probe(self, issuer: Issuer) -> str | None:
         """Why the issuer does not tell us about tokens; None: it does."""
@@ -96,7 +111,7 @@ class Introspection:
             return None
         return next((one for one in self._asked if token.startswith(one.settings.opaque_prefix)), None)
 
-    async def _asked_once(self, issuer: Issuer, token: str, digest: bytes) -> _Known:
+    async def _asked_once(self, issuer: Issuer, token: str, digest: bytes) -> _Known | _Refused:
         """All who come with the same token while it is asked about wait for the one answer."""
         task = self._asking.get(digest)
         if task is None:
@@ -105,13 +120,13 @@ class Introspection:
         # One of several who wait for it may go away.
         return await asyncio.shield(task)
 
-    def _done(self, digest: bytes, task: asyncio.Task[_Known]) -> None:
+    def _done(self, digest: bytes, task: asyncio.Task[_Known | _Refused]) -> None:
         self._asking.pop(digest, None)
         if not task.cancelled():
             # Whoever waited has it; nobody may be left.
             task.exception()
 
-    async def _ask(self, issuer: Issuer, token: str, digest: bytes) -> _Known:
+    async def _ask(self, issuer: Issuer, token: str, digest: bytes) -> _Known | _Refused:
         try:
             async with asyncio.timeout(ANSWER_SECONDS), self._free[id(issuer)]:
                 claims = await self._answer(issuer, token)
@@ -122,10 +137,12 @@ class Introspection:
             raise SignInRefused(
                 "the issuer cannot be asked about the token; try again", status=503, code="SOURCE_UNAVAILABLE"
             ) from error
-        known = self._known[digest] = _read(claims, issuer, self._known.get(digest))
-        self._known.move_to_end(digest)
-        if len(self._known) > REMEMBERED_TOKENS:
-            self._known.popitem(last=False)
+        known = _read(claims, issuer, self._known.pop(digest, None))
+        self._refused.pop(digest, None)
+        if isinstance(known, _Known):
+            _remember(self._known, digest, known)
+        else:
+            _remember(self._refused, digest, known)
         return known
 
     async def _answer(self, issuer: Issuer, token: str) -> dict[str, Any]:
@@ -155,19 +172,23 @@ class Introspection:
             return msgspec.json.decode(await response.read(), type=dict[str, Any])
 
 
-def _read(claims: dict[str, Any], issuer: Issuer, before: _Known | None) -> _Known:
+def _remember(book: OrderedDict[bytes, T], digest: bytes, known: T) -> None:
+    book[digest] = known
+    if len(book) > REMEMBERED_TOKENS:
+        book.popitem(last=False)
+
+
+def _read(claims: dict[str, Any], issuer: Issuer, before: _Known | None) -> _Known | _Refused:
     settings, now = issuer.settings, time.monotonic()
     try:
         _require_access_token(claims, issuer)
         expires_at, not_before = require_use(claims, settings)
         proof = proof_of(claims, settings)
     except SignInRefused as refused:
-        if refused.status != 401:
-            raise
-        return _Known(str(refused), now + REFUSED_SECONDS)
-    if before is not None and isinstance(before.said, Proof) and _same(before.said, proof):
+        return _Refused(str(refused), refused.status, refused.code, now + REFUSED_SECONDS)
+    if before is not None and _same(before.proof, proof):
         # The same object: what follows from it is remembered with it.
-        proof = before.said
+        proof = before.proof
     return _Known(proof, now + settings.introspection_seconds, not_before, expires_at)
 
 

@@ -89,6 +89,29 @@ async def test_a_token_that_was_refused_is_not_asked_about_again_at_once(door: D
     assert len(issuer.asked) == 1
 
 
+async def test_somebody_of_a_firm_that_is_not_let_in_is_asked_about_once(door: Door, issuer: Issuer) -> None:
+    believe(door, introspecting(issuer, tenants=("t1",)))
+    issuer.opaque["opaque-1"] = active(issuer, tid="t2")
+
+    assert [(await ask(door, "opaque-1")).status for _ in range(3)] == [403] * 3
+    assert len(issuer.asked) == 1
+
+
+async def test_a_flood_of_invented_tokens_has_no_good_one_forgotten(
+    door: Door, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(introspection, "REMEMBERED_TOKENS", 3)
+    believe(door, introspecting(issuer))
+    issuer.opaque["opaque-1"] = active(issuer)
+    assert (await ask(door, "opaque-1")).status == 200
+
+    for n in range(10):
+        assert (await ask(door, f"invented-{n}")).status == 401
+
+    assert (await ask(door, "opaque-1")).status == 200
+    assert [token for token, _ in issuer.asked].count("opaque-1") == 1
+
+
 async def test_a_revoked_token_works_no_longer_than_an_answer_is_believed(
     door: Door, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
