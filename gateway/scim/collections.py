@@ -41,6 +41,8 @@ PAGE = 100
 LARGEST_PAGE = 500
 SCANNED = 5_000
 """Resources that a filter without an index, or an order, may have to look at."""
+MOST = 1 << 31
+"""No directory has so many; a start beyond it is one beyond the end."""
 PER_TURN = 100
 """Of those are looked at before other requests have their turn."""
 
@@ -88,7 +90,7 @@ class Collection(ABC, Generic[R, D]):
     async def search(self, request: scim.SearchRequest[Any]) -> Found:
         """What the ledger can find by itself is one indexed query; the rest is looked through."""
         count = min(PAGE if request.count is None else request.count, LARGEST_PAGE)
-        start = request.start_index_0 or 0
+        start = min(request.start_index_0 or 0, MOST)
         if request.filter is None and request.sort_by is None:
             records, total = await self._stored(Place(offset=start, limit=count))
             return Found([self._resource(record) for record in records], total, start + 1)

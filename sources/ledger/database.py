@@ -27,6 +27,8 @@ COMMAND_SECONDS = 10.0
 
 _SCHEME = re.compile(r"^postgres(?:ql)?(?:\+asyncpg)?://")
 
+_UNSTORABLE = re.compile("[\\0\ud800-\udfff]")
+
 _REFUSED = ("28", "3D")
 """PostgreSQL's error classes for a wrong user or password and for an unknown database (its manual, appendix A)."""
 
@@ -190,8 +192,8 @@ def given(*columns: str) -> TableValuedAlias:
 
 
 def storable(texts: Iterable[str]) -> bool:
-    """Can PostgreSQL hold them? What it cannot hold is certainly not there."""
-    return not any("\0" in text for text in texts)
+    """Can PostgreSQL hold them? What it cannot hold, a zero byte or half a character, is certainly not there."""
+    return not any(map(_UNSTORABLE.search, texts))
 
 
 @contextmanager

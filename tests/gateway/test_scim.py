@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -238,6 +239,66 @@ async def test_lists_are_filtered_sorted_and_paged(harbour):
     for wrong in ("userName eq", 'nothere eq "x"', "(" * 3_000 + "userName pr"):
         answer = await harbour.send("GET", f"/Users?filter={wrong}")
         assert (answer.status, answer.body["scimType"]) == (400, "invalidFilter")
+
+
+@pytest.mark.parametrize(
+    ("query", "statuses"),
+    [
+        ("startIndex=99999999999999999999", {200}),
+        ("startIndex=-5&count=99999999999999999999", {200}),
+        ("count=many", {400}),
+        ('filter=externalId eq "\\ud800"', {200, 400}),
+        ('filter=userName eq "\\u0000"', {200, 400}),
+        ("filter=userName eq 5", {400}),
+        ("filter=active gt true", {400}),
+        ("filter=", {400}),
+        ("sortBy=name", {400}),
+        ("attributes=userName&excludedAttributes=userName", {400}),
+        ('filter=meta.lastModified gt "2020-01-01T00:00:00Z"', {200}),
+    ],
+)
+async def test_no_query_makes_the_service_fail(harbour, query, statuses):
+    assert (await harbour.send("GET", f"/Users?{query}")).status in statuses
+
+
+async def test_no_patch_makes_the_service_fail(harbour):
+    """Paths, operations and values thrown together; the seed is fixed."""
+    chance = random.Random(20)
+    user = await harbour.user()
+    group = await harbour.group(user["id"])
+    one = [{"value": user["id"]}]
+    values = [None, True, 5, 10**30, "x", "", [], {}, [[]], [None], [{"value": 5}], one, {"active": "False"}]
+    paths = [
+        None,
+        "",
+        "active",
+        "emails",
+        'emails[type eq "work"].value',
+        "emails[primary eq true].value",
+        "name",
+    ]
+    paths += [
+        "members",
+        'members[value eq "x"]',
+        "meta.version",
+        "id",
+        "urn:x:y",
+        "a.b.c",
+        "[",
+        5,
+        ["x"],
+        "$ref",
+    ]
+    operations = ["add", "replace", "remove", "Add", "REMOVE", None, 5]
+    for _ in range(150):
+        operation = {
+            "op": chance.choice(operations),
+            "path": chance.choice(paths),
+            "value": chance.choice(values),
+        }
+        path = chance.choice([f"/Users/{user['id']}", f"/Groups/{group['id']}"])
+        answer = await harbour.change(path, operation)
+        assert answer.status in (200, 400), (path, operation)
 
 
 # -- members ---------------------------------------------------------------------------------------------------
