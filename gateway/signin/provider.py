@@ -4,9 +4,11 @@ The requests and what an ID token must say are Authlib's; keys and claims are th
 """
 
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -236,7 +238,8 @@ class Provider:
         if not isinstance(about, dict) or about.get("sub") != claims["sub"]:
             log.warning("signin_userinfo_of_somebody_else", issuer=self.name)
             raise SignInRefused("the identity provider's answer is not to be believed; sign in again")
-        return {name: value for name, value in about.items() if name not in _PROTOCOL}
+        own = _PROTOCOL | {self._issuer.settings.acr_claim.partition(".")[0]}
+        return {name: value for name, value in about.items() if name not in own}
 
     def _client(self, document: Discovery) -> AsyncOAuth2Client:
         settings = self._issuer.settings
@@ -255,7 +258,14 @@ class Provider:
             code_challenge_method="S256",
             timeout=PROVIDER_SECONDS,
             follow_redirects=False,
+            verify=_tls(),
         )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading the machine's certificates takes some 50 ms: once is enough."""
+    return httpx2.create_ssl_context()
 
 
 def _required(endpoint: str | None) -> str:
