@@ -204,7 +204,7 @@ async def test_callers_of_different_scopes_share_a_plan_only_where_the_operation
 # -- restricted arguments ---------------------------------------------------------------------------------------------
 
 SECRET = CustomField(
-    "Account", "rating", "rating", Scalar.STRING, "How good a customer it is.", scope="links:read"
+    "Account", "rating", "customer_tier", Scalar.STRING, "How good a customer it is.", scope="links:read"
 )
 FILTERED = [
     ('{ accounts(filter: {rating: ["gold"]}) { nodes { id } } }', {}),
