@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 from email_validator import EmailNotValidError, validate_email
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from gateway.audit import operator
 from gateway.console import TOML, Config, in_office, stop, written
@@ -33,7 +33,7 @@ def members_list(organisation: OrganisationArgument, config: Config = TOML) -> N
     """All members, and the invitations of the last 90 days."""
 
     async def show(office: Office) -> None:
-        people = Table("member", "name", "e-mail", "roles", "state", "ends")
+        people = Table(_whole("member"), "name", "e-mail", "roles", "state", "ends")
         async for member in _all(office.ledger.members.members_of, organisation):
             people.add_row(
                 member.id,
@@ -43,7 +43,7 @@ def members_list(organisation: OrganisationArgument, config: Config = TOML) -> N
                 member.state.value,
                 f"{member.ends_at:%Y-%m-%d}" if member.ends_at else "",
             )
-        invited = Table("invitation", "e-mail", "roles", "state", "expires")
+        invited = Table(_whole("invitation"), "e-mail", "roles", "state", "expires")
         async for one in _all(office.ledger.members.invitations_of, organisation):
             invited.add_row(
                 one.id, one.email, " ".join(one.roles), one.state.value, f"{one.expires_at:%Y-%m-%d}"
@@ -167,6 +167,11 @@ async def _all(read: Callable[[BookQuery], Awaitable[Page[T]]], organisation: st
         if not page.has_next:
             return
         after = page.keys[-1]
+
+
+def _whole(header: str) -> Column:
+    """An id is there to be copied."""
+    return Column(header, no_wrap=True, min_width=36)
 
 
 def _granting(roles: Roles) -> Granting:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 from email_validator import EmailNotValidError, validate_email
@@ -12,7 +12,7 @@ from resolvers.context import Context, Info
 from resolvers.member import Invitation, Member
 from resolvers.organisation import Organisation
 from resolvers.vocabulary import URL
-from resolvers.writing import Payload, idempotency_key, written
+from resolvers.writing import GIVEN, Payload, idempotency_key, written
 from sources.layers.books import LEDGER
 from sources.ports.common import Ref
 from sources.ports.members import Granting, InvitationRecord, Invite, Person
@@ -160,7 +160,9 @@ class MemberMutations:
         description="Sends somebody a link by which they become a member of the organisation that the request acts for.",
         directives=[requires("members:write")],
     )
-    async def invite_member(self, info: Info, input: InviteMemberInput) -> InviteMemberPayload | None:
+    async def invite_member(
+        self, info: Info, input: Annotated[InviteMemberInput, GIVEN]
+    ) -> InviteMemberPayload | None:
         context = info.context
         made: list[tuple[InvitationRecord, str]] = []
 
@@ -184,7 +186,7 @@ class MemberMutations:
         directives=[requires("members:write")],
     )
     async def resend_invitation(
-        self, info: Info, input: ResendInvitationInput
+        self, info: Info, input: Annotated[ResendInvitationInput, GIVEN]
     ) -> ResendInvitationPayload | None:
         context = info.context
         made: list[tuple[InvitationRecord, str]] = []
@@ -204,7 +206,7 @@ class MemberMutations:
         directives=[requires("members:write")],
     )
     async def revoke_invitation(
-        self, info: Info, input: RevokeInvitationInput
+        self, info: Info, input: Annotated[RevokeInvitationInput, GIVEN]
     ) -> RevokeInvitationPayload | None:
         context = info.context
 
@@ -224,7 +226,7 @@ class MemberMutations:
         directives=[AUTHENTICATED],
     )
     async def accept_invitation(
-        self, info: Info, input: AcceptInvitationInput
+        self, info: Info, input: Annotated[AcceptInvitationInput, GIVEN]
     ) -> AcceptInvitationPayload | None:
         context = info.context
         principal = context.principal
@@ -259,7 +261,7 @@ class MemberMutations:
         directives=[requires("members:write")],
     )
     async def change_member_roles(
-        self, info: Info, input: ChangeMemberRolesInput
+        self, info: Info, input: Annotated[ChangeMemberRolesInput, GIVEN]
     ) -> ChangeMemberRolesPayload | None:
         context = info.context
 
@@ -274,7 +276,9 @@ class MemberMutations:
         description="Lets a membership end by itself, or not. For consultants and others who are there for a while.",
         directives=[requires("members:write")],
     )
-    async def set_member_end(self, info: Info, input: SetMemberEndInput) -> SetMemberEndPayload | None:
+    async def set_member_end(
+        self, info: Info, input: Annotated[SetMemberEndInput, GIVEN]
+    ) -> SetMemberEndPayload | None:
         context = info.context
 
         async def work() -> Mapping[str, str]:
@@ -291,7 +295,9 @@ class MemberMutations:
         ),
         directives=[requires("members:write")],
     )
-    async def remove_member(self, info: Info, input: RemoveMemberInput) -> RemoveMemberPayload | None:
+    async def remove_member(
+        self, info: Info, input: Annotated[RemoveMemberInput, GIVEN]
+    ) -> RemoveMemberPayload | None:
         context = info.context
 
         async def work() -> Mapping[str, str]:
@@ -308,7 +314,7 @@ class MemberMutations:
         directives=[AUTHENTICATED],
     )
     async def leave_organisation(
-        self, info: Info, input: LeaveOrganisationInput
+        self, info: Info, input: Annotated[LeaveOrganisationInput, GIVEN]
     ) -> LeaveOrganisationPayload | None:
         context = info.context
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import strawberry
@@ -12,7 +12,7 @@ from permissions.scopes import SCOPES
 from permissions.services import grantable
 from resolvers.context import Context, Info
 from resolvers.service_account import ApiKey, ServiceAccount
-from resolvers.writing import Payload, idempotency_key, written
+from resolvers.writing import GIVEN, Payload, idempotency_key, written
 from sources.layers import key_text
 from sources.ports.service_accounts import ApiKeyRecord, ServiceAccountRecord
 from sources.ports.writing import Refusal, WriteRefused, Written
@@ -100,7 +100,7 @@ class ServiceAccountMutations:
         directives=[requires("keys:write")],
     )
     async def create_service_account(
-        self, info: Info, input: CreateServiceAccountInput
+        self, info: Info, input: Annotated[CreateServiceAccountInput, GIVEN]
     ) -> CreateServiceAccountPayload | None:
         context = info.context
 
@@ -126,7 +126,9 @@ class ServiceAccountMutations:
         description="Makes an API key. The answer holds the key itself, this once.",
         directives=[requires("keys:write")],
     )
-    async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyPayload | None:
+    async def create_api_key(
+        self, info: Info, input: Annotated[CreateApiKeyInput, GIVEN]
+    ) -> CreateApiKeyPayload | None:
         context = info.context
         made: list[str] = []
 
@@ -164,7 +166,9 @@ class ServiceAccountMutations:
         description="Revokes an API key: the next request with it is refused, in every process. Cannot be undone.",
         directives=[requires("keys:write")],
     )
-    async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyPayload | None:
+    async def revoke_api_key(
+        self, info: Info, input: Annotated[RevokeApiKeyInput, GIVEN]
+    ) -> RevokeApiKeyPayload | None:
         context = info.context
 
         async def work() -> Mapping[str, str]:
@@ -181,7 +185,7 @@ class ServiceAccountMutations:
         directives=[requires("keys:write")],
     )
     async def remove_service_account(
-        self, info: Info, input: RemoveServiceAccountInput
+        self, info: Info, input: Annotated[RemoveServiceAccountInput, GIVEN]
     ) -> RemoveServiceAccountPayload | None:
         context = info.context
 

@@ -3,13 +3,13 @@
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
 from permissions.directives import AUTHENTICATED, PART, requires, scoped
 from resolvers.context import Context, Info
-from resolvers.writing import Payload, idempotency_key, written
+from resolvers.writing import GIVEN, Payload, idempotency_key, written
 from sources.layers.books import LEDGER
 from sources.ports.common import Ref
 from sources.ports.viewings import ViewingRecord
@@ -107,7 +107,9 @@ class ViewingMutations:
         ),
         directives=[requires("accounts:view-as")],
     )
-    async def start_viewing(self, info: Info, input: StartViewingInput) -> StartViewingPayload | None:
+    async def start_viewing(
+        self, info: Info, input: Annotated[StartViewingInput, GIVEN]
+    ) -> StartViewingPayload | None:
         context = info.context
 
         async def work() -> Mapping[str, str]:
@@ -121,7 +123,9 @@ class ViewingMutations:
         description="Ends a viewing that the caller has started, before its time.",
         directives=[requires("accounts:view-as")],
     )
-    async def end_viewing(self, info: Info, input: EndViewingInput) -> EndViewingPayload | None:
+    async def end_viewing(
+        self, info: Info, input: Annotated[EndViewingInput, GIVEN]
+    ) -> EndViewingPayload | None:
         context = info.context
 
         async def work() -> Mapping[str, str]:

@@ -17,6 +17,9 @@ P = TypeVar("P", bound="Payload")
 
 LONGEST_KEY = 200
 
+GIVEN = strawberry.argument(description="What is to be done, and the key under which it is done once.")
+"""How every mutation's input is described."""
+
 UserErrorCode = described(
     Refusal,
     "Why a change did not take place.",

@@ -98,7 +98,19 @@ def test_connections_have_relays_shape(schema: GraphQLSchema) -> None:
 
     assert {type_.name for type_ in found} == {
         f"{kind}Connection"
-        for kind in ("Account", "Article", "Comment", "Contact", "Document", "Invoice", "Ticket")
+        for kind in (
+            "Account",
+            "Article",
+            "AuditEntry",
+            "Comment",
+            "Contact",
+            "Document",
+            "Invitation",
+            "Invoice",
+            "Member",
+            "ServiceAccount",
+            "Ticket",
+        )
     }
     for connection in found:
         kind = connection.name.removesuffix("Connection")
@@ -156,8 +168,13 @@ def test_every_field_that_gives_a_connection_takes_relays_arguments(schema: Grap
         "Account.documents",
         "Account.invoices",
         "Account.tickets",
+        "Organisation.invitations",
+        "Organisation.members",
+        "Organisation.serviceAccounts",
         "Query.accounts",
+        "Query.auditLog",
         "Query.searchArticles",
+        "Query.serviceAccounts",
         "Ticket.comments",
         "Viewer.accounts",
     }
