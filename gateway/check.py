@@ -11,6 +11,7 @@ from gateway.settings import FIELD_KINDS, Mail, SettingsError, load_tables, read
 from gateway.signin.introspection import Introspection
 from gateway.signin.issuers import Issuer, Issuers
 from gateway.signin.refused import SignInRefused
+from gateway.signin.session_settings import SessionSettings
 from gateway.signin.settings import SignInSettings
 from sources.ledger.book import Ledger
 from sources.ports.common import CustomField
@@ -80,14 +81,16 @@ async def check_issuers(settings: SignInSettings) -> list[Finding]:
     introspection = Introspection(issuers)
     try:
         return [
-            await _check_issuer(issuer, introspection, f"signin.issuers[{number}]")
+            await _check_issuer(issuer, introspection, f"signin.issuers[{number}]", settings.sessions)
             for number, issuer in enumerate(issuers)
         ]
     finally:
         await introspection.close()
 
 
-async def _check_issuer(issuer: Issuer, introspection: Introspection, place: str) -> Finding:
+async def _check_issuer(
+    issuer: Issuer, introspection: Introspection, place: str, sessions: SessionSettings | None
+) -> Finding:
     name, settings = issuer.settings.issuer, issuer.settings
     try:
         keys = await issuer.keys.for_key(None)
@@ -107,6 +110,12 @@ async def _check_issuer(issuer: Issuer, introspection: Introspection, place: str
                 "signin", False, f"{name}: introspection: {why}; see {place}.client_id and .introspection_url"
             )
         parts.append("answers about tokens")
+    if sessions and sessions.signs_in_with(settings):
+        if not (document.authorization_endpoint and document.token_endpoint):
+            return Finding(
+                "signin", False, f"{name}: it signs nobody in with a browser; see signin.sessions.issuers"
+            )
+        parts.append("signs people in with a browser")
     return Finding("signin", True, f"{name}: {', '.join(parts)}")
 
 

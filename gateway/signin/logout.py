@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from gateway.signin.claims import is_text, moment
-from gateway.signin.provider import Provider
+from gateway.signin.claims import moment
+from gateway.signin.provider import Provider, is_name
 from gateway.signin.refused import SignInRefused
 from gateway.signin.tokens import LEEWAY_SECONDS
 from sources.ports.sessions import Logout
@@ -31,8 +31,8 @@ async def logout_of(provider: Provider, token: str, now: datetime) -> Logout:
         or not isinstance(events, dict)
         or not isinstance(events.get(EVENT), dict)
         or "nonce" in claims
-        or not is_text(claims.get("jti"))
-        or not all(one is None or is_text(one) for one in (sub, sid))
+        or not is_name(claims.get("jti"))
+        or not all(one is None or is_name(one) for one in (sub, sid))
     ):
         raise SignInRefused("this is no logout token for this gateway", status=400)
     if sub is None and sid is None:

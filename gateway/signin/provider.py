@@ -22,7 +22,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jws import extract_compact
 
-from gateway.signin.claims import claim, moment, name_of, names_issuer, proof_of, text, texts
+from gateway.signin.claims import claim, is_text, moment, name_of, names_issuer, proof_of, text, texts
 from gateway.signin.issuers import Discovery, Issuer
 from gateway.signin.proof import Proof
 from gateway.signin.refused import SignInRefused
@@ -34,6 +34,8 @@ PENDING_SECONDS = 600
 """How long somebody may take to sign in at the provider."""
 PROVIDER_SECONDS = 10.0
 TOKEN_BYTES = 65_536
+NAME_LENGTH = 500
+"""Of a provider's names for people, sessions and tokens; the standard has 255 for people."""
 
 _PROTOCOL = frozenset(
     ("iss", "aud", "azp", "exp", "iat", "nbf", "nonce", "acr", "amr", "auth_time", "at_hash", "sid", "jti")
@@ -149,7 +151,7 @@ class Provider:
         return SignedInPerson(
             proof,
             claims["sub"],
-            text(claims.get("sid")),
+            claims.get("sid"),
             answer["id_token"],
             datetime.fromtimestamp(claims["iat"], UTC),
         )
@@ -204,6 +206,8 @@ class Provider:
             token.validate(now=int(time.time()), leeway=LEEWAY_SECONDS)
             if moment(claims["iat"]) is None or moment(claims["exp"]) is None or "events" in claims:
                 raise ValueError("is no ID token")
+            if not is_name(claims["sub"]) or not (claims.get("sid") is None or is_name(claims["sid"])):
+                raise ValueError("names nobody, or a session by what is no name")
         except (JoseError, ValueError, TypeError, KeyError) as error:
             log.warning("signin_id_token_refused", issuer=self.name, reason=type(error).__name__)
             raise SignInRefused(
@@ -266,6 +270,11 @@ class Provider:
 def _tls() -> ssl.SSLContext:
     """Reading the machine's certificates takes some 50 ms: once is enough."""
     return httpx2.create_ssl_context()
+
+
+def is_name(value: Any) -> bool:
+    """Can sessions be found by it?"""
+    return is_text(value) and len(value) <= NAME_LENGTH
 
 
 def _required(endpoint: str | None) -> str:
