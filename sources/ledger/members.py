@@ -48,8 +48,8 @@ class Members:
                 return ()
             begun = memory.begin()
             rows = await self._rows_of(person)
-            if any(row.subject is None for row in rows):
-                await self._claim(person, [row.id for row in rows if row.subject is None])
+            if set_aside := _set_aside(rows):
+                await self._claim(person, set_aside)
                 begun = memory.begin()
                 rows = await self._rows_of(person)
             known = tuple(
@@ -347,6 +347,13 @@ class Members:
                 .values(accepted_at=now, accepted_by=member.id)
             )
         return member
+
+
+def _set_aside(rows: Sequence[Row[Any]]) -> list[str]:
+    """The members that a directory has named and nobody is yet, where the person is none already: looking at the others
+    again and again would be a change each time."""
+    own = {row.organisation_id for row in rows if row.subject is not None}
+    return [row.id for row in rows if row.subject is None and row.organisation_id not in own]
 
 
 def _claiming(person: Person) -> str:

@@ -447,6 +447,26 @@ async def test_a_first_sign_in_in_two_processes_at_once_claims_once(book, elsewh
     assert found == [{"acme": ("finance",)}] * 6
 
 
+async def test_who_is_a_member_already_claims_nothing_however_often_they_ask(book, database_url):
+    await book.members.add(member("pet", "standard"), BOSS)
+    await book.members.add(member(None, "owner", id="m1", external_id="oid-1"), BOSS)
+    book.watch()
+    async with asyncio.timeout(5):
+        while not book.changes.heard:
+            await asyncio.sleep(0.01)
+    connection = await asyncpg.connect(database_url)
+    with book.changes.listen("members", "the end") as listener:
+        for _ in range(3):
+            assert await roles_of(book, "pet", external_ids=("oid-1",)) == {"acme": ("standard",)}
+        await connection.execute("NOTIFY gateway_ledger, 'the end'")
+        async with asyncio.timeout(5):
+            assert (await listener.change()).books == {"the end"}
+    await connection.close()
+    (unclaimed,) = await book.members.members(["m1"])
+    assert unclaimed is not None
+    assert unclaimed.state is MemberState.PROVISIONED
+
+
 # -- pages --------------------------------------------------------------------------------------------------------
 
 
