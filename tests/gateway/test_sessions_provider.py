@@ -1,7 +1,9 @@
 """Signing in with a browser at a real OpenID Connect provider, over HTTP: there, back, and out again by every way."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from html import unescape
 from urllib.parse import urlsplit
 
 import msgspec
@@ -9,15 +11,17 @@ import pytest
 import pytest_asyncio
 
 from gateway.signin.session_settings import SessionSettings
-from gateway.signin.settings import IssuerSettings, SignInSettings
+from gateway.signin.settings import Demand, IssuerSettings, SignInSettings
 from sources.sandbox.world import World
-from tests.browser import PUBLIC, Browser, query_of
+from tests.browser import PUBLIC, Browser, query_of, with_query
 from tests.conftest import fresh_database
 from tests.door import Door, open_door
 from tests.identity.provider import GATEWAY, GATEWAY_SECRET, OidcProvider
 
 VIEWER = "{ viewer { name email organisation { id } } }"
 AT = f"{PUBLIC}/graphiql/"
+OTHER = "http://127.0.0.1:9"
+"""An issuer that nobody hears of."""
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -46,6 +50,22 @@ async def portal_url(postgres: str) -> AsyncIterator[str]:
 @pytest_asyncio.fixture(scope="module")
 async def running_portal(world: World, portal_url: str, signin: SignInSettings) -> AsyncIterator[Door]:
     async with open_door(world, portal_url, public_url=PUBLIC, signin=signin) as door:
+        yield door
+
+
+@pytest_asyncio.fixture
+async def demanding(world: World, postgres: str, portal: Door, signin: SignInSettings) -> AsyncIterator[Door]:
+    """Another gateway: with two issuers, and open only to those who have signed in strongly."""
+    (issuer,) = signin.issuers
+    strict = msgspec.structs.replace(
+        signin,
+        issuers=(issuer, msgspec.structs.replace(issuer, issuer=OTHER)),
+        demands=(Demand(acr=("mfa",)),),
+    )
+    async with (
+        fresh_database(postgres) as url,
+        open_door(world, url, matched=False, public_url=PUBLIC, signin=strict) as door,
+    ):
         yield door
 
 
@@ -210,6 +230,50 @@ async def test_a_session_outlives_its_process_and_ends_in_all_of_them(
         async with asyncio.timeout(5):
             while (await elsewhere.ask(VIEWER)).status != 401:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_demand_for_a_stronger_sign_in_is_met_by_signing_in_as_it_says(
+    demanding: Door, oidc_provider: OidcProvider
+) -> None:
+    browser = Browser(demanding.url, demanding.session)
+    await sign_in(browser, oidc_provider, "ann", issuer=oidc_provider.issuer)
+
+    refused = await browser.ask(VIEWER)
+    told = dict(re.findall(r'(\w+)="([^"]*)"', refused.headers["WWW-Authenticate"]))
+    await sign_in(browser, oidc_provider, "ann", issuer=oidc_provider.issuer, acr_values=told["acr_values"])
+
+    assert (refused.status, told["error"]) == (401, "insufficient_user_authentication")
+    assert (await browser.ask(VIEWER)).data["viewer"]["name"] == "Ann Owner"
+
+
+async def test_with_several_issuers_a_person_picks_one(demanding: Door, oidc_provider: OidcProvider) -> None:
+    browser = Browser(demanding.url, demanding.session)
+
+    answer, _ = await browser.open("/session/sign-in?return_to=/graphiql/&max_age=60")
+    links = [unescape(one) for one in re.findall(r'href="([^"]*)"', answer.body)]
+
+    assert answer.status == 200
+    assert [query_of(link) for link in links] == [
+        {"return_to": "/graphiql/", "max_age": "60", "issuer": issuer}
+        for issuer in (oidc_provider.issuer, OTHER)
+    ]
+    _, address = await browser.open(links[0])
+    assert query_of(address)["max_age"] == "60"
+
+
+async def test_the_answer_of_one_issuer_is_not_taken_for_anothers(
+    demanding: Door, oidc_provider: OidcProvider
+) -> None:
+    browser = Browser(demanding.url, demanding.session)
+    await oidc_provider.who("ann")
+    back = await arrive(browser, await browser.begin(issuer=oidc_provider.issuer))
+    await oidc_provider.requests()
+
+    answer, _ = await browser.open(with_query(back, iss=OTHER))
+
+    assert answer.status == 403
+    assert "another identity provider" in answer.body
+    assert "POST /token" not in await oidc_provider.requests()
 
 
 async def test_sessions_outlive_the_providers_outage(browser: Browser, oidc_provider: OidcProvider) -> None:
