@@ -17,15 +17,17 @@ from starlette.routing import Route
 from gateway.demo_issuer import AUDIENCE
 from gateway.signin.door import SignIn
 from gateway.signin.settings import IssuerSettings, SignInSettings
+from sources.ledger.book import Ledger
 from sources.sandbox.server import Sandbox
 from tests.door import Door
 
 
-def believe(door: Door, *issuers: dict[str, Any], **signin: Any) -> None:
-    """From now on these issuers, and nothing is remembered of any. What is left out is as the demo has it."""
+def believe(door: Door, *issuers: dict[str, Any], ledger: Ledger | None = None, **signin: Any) -> None:
+    """From now on these issuers, and nothing is remembered of any. What is left out is as the demo has it; ``ledger`` takes
+    the place of the door's."""
     standard = {"audience": AUDIENCE, "believed_for": ("customers", "staff")}
     settings = tuple(IssuerSettings(**standard | issuer) for issuer in issuers)
-    ledger = door.office.ledger
+    ledger = ledger or door.office.ledger
     door.office.signin = SignIn(
         SignInSettings(issuers=settings, **signin),
         door.office.roles,

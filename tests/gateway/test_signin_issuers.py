@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 
+from gateway.signin.claims import proof_of
+from gateway.signin.refused import SignInRefused
+from gateway.signin.settings import IssuerSettings
+from permissions.roles import RoleChange, Roles
 from tests.door import Answer, Door
 from tests.issuer import Issuer, believe
 
@@ -213,6 +217,24 @@ async def test_parts_of_a_subject_do_not_run_into_each_other(door: Door, issuer:
     assert one["id"] != other["id"]
 
 
+def test_a_person_is_the_same_by_access_token_and_by_id_token() -> None:
+    okta = IssuerSettings(
+        issuer="https://x.okta.com/oauth2/default", audience="api://default", subject_claims=("uid",),
+        id_token_subject_claims=("sub",),
+    )  # fmt: skip
+
+    bearer = proof_of({"uid": "00u1", "sub": "ann@x.example", "exp": 1}, okta)
+    session = proof_of({"sub": "00u1", "exp": 1}, okta, via="session")
+
+    assert (
+        (bearer.subject, bearer.external_ids)
+        == (session.subject, session.external_ids)
+        == ("00u1", ("00u1",))
+    )
+    with pytest.raises(SignInRefused, match="it has no uid"):
+        proof_of({"sub": "ann@x.example", "exp": 1}, okta)
+
+
 async def test_a_domain_of_google_workspace_is_a_customer(door: Door, issuer: Issuer) -> None:
     believe(
         door,
@@ -337,8 +359,6 @@ async def test_staff_are_told_of_an_organisation_that_is_not_there(door: Door, i
 async def test_staff_without_accounts_all_see_the_organisations_that_are_assigned_to_them(
     door: Door, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from permissions.roles import RoleChange, Roles
-
     monkeypatch.setattr(
         door.office, "roles", Roles().changed({"support": RoleChange(without=("accounts:all",))})
     )

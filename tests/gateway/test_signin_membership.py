@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest_asyncio
 
 from permissions.roles import Roles
+from sources.ledger.book import Ledger
 from sources.ports.members import Granting, MemberRecord
 from tests.door import Answer, Door
 from tests.issuer import Issuer, believe
@@ -150,3 +152,19 @@ async def test_groups_that_are_cut_off_do_not_matter_where_the_book_says_it_all(
     # Somebody who may be staff is not taken for a customer.
     believe(door, {"issuer": issuer.url, "group_roles": {"g": "support"}}, membership="ledger")
     assert (await ask(door, token)).status == 403
+
+
+async def test_a_ledger_that_is_down_lets_in_nobody_whose_membership_it_knows(
+    door: Door, issuer: Issuer, book: Book, tmp_path: Path
+) -> None:
+    await book.add(issuer, "harbour", "owner")
+    away = await Ledger.open(f"postgresql://postgres@/postgres?host={tmp_path}")
+    believe(door, {"issuer": issuer.url}, ledger=away, membership="ledger")
+    try:
+        member = await ask(door, issuer.of({"sub": "ann", "roles": []}))
+        staff = await ask(door, issuer.of({"sub": "ann", "roles": ["support"]}))
+    finally:
+        await away.close()
+
+    assert (member.status, member.body["errors"][0]["extensions"]) == (503, {"code": "SOURCE_UNAVAILABLE"})
+    assert of(staff) == (None, ["support"])
