@@ -1,10 +1,12 @@
 """The HTTP server: uvicorn with the gateway's limits, that ends open streams before it waits for them when it stops."""
 
+import asyncio
 import socket
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.limits import MAX_BODY_BYTES
 
@@ -14,6 +16,19 @@ request into a connection that closes."""
 
 PING_SECONDS = 20.0
 """How often a silent WebSocket is pinged; one that does not answer for as long again is closed."""
+
+CLOSE_SECONDS = 5.0
+"""For a client to take what was sent before its WebSocket was closed; then the connection is cut."""
+STOP_SECONDS = 10.0
+"""For requests under way when the server stops."""
+
+
+class _WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's, which leaves a connection to a client that does not read as it is until the client reads."""
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -27,6 +42,8 @@ class Server(uvicorn.Server):
             # Addresses of clients are worked out from gateway.trusted_proxies.
             "proxy_headers": False,
             "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+            "timeout_graceful_shutdown": STOP_SECONDS,
+            "ws": _WebSockets,
             "ws_max_size": MAX_BODY_BYTES,
             # Every connection would keep its dictionary, and what is secret would be compressed beside what a client chose.
             "ws_per_message_deflate": False,
