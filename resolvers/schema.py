@@ -26,6 +26,7 @@ from resolvers.service_account import ServiceAccount, service_accounts_page
 from resolvers.service_account_changes import ServiceAccountMutations
 from resolvers.signing_in import SignInDirections
 from resolvers.subscription import Subscription
+from resolvers.telling import refuse_telling_errors
 from resolvers.ticket import Article, Ticket
 from resolvers.viewer import Viewer
 from resolvers.viewing import ViewingMutations
@@ -84,7 +85,7 @@ class Query:
         ],
     ) -> list[Node | None] | None:
         if len(ids) > PAGE_CAP:
-            raise BadUserInput(f"at most {PAGE_CAP} ids at once")
+            raise BadUserInput("at most {limit} ids at once", limit=PAGE_CAP)
         return [_node_or_error(info.context, id) for id in ids]
 
     @batched(description="An account by its id.", directives=[requires("accounts:read")])
@@ -190,7 +191,8 @@ class Mutation(MemberMutations, ViewingMutations, ServiceAccountMutations):
 
 
 def build_schema(own_fields: Sequence[CustomField] = ()) -> "GatewaySchema":
-    """The schema with the firm's own fields. Raises OwnFieldError, PolicyError or UnbatchedField with what to mend."""
+    """The schema with the firm's own fields. Raises OwnFieldError, PolicyError, UnbatchedField or
+    TellingError with what to mend."""
     own = OwnFieldsOf(own_fields)
     try:
         schema = GatewaySchema(own)
@@ -202,6 +204,7 @@ def build_schema(own_fields: Sequence[CustomField] = ()) -> "GatewaySchema":
             raise error.__cause__ from None
         raise
     refuse_unbatched(schema.graphql)
+    refuse_telling_errors("resolvers")
     return schema
 
 

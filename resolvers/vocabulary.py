@@ -319,7 +319,7 @@ def window(first: int | None, after: str | None, last: int | None, before: str |
         raise BadUserInput("give first or last, not both")
     for name, count in (("first", first), ("last", last)):
         if count is not None and not 0 <= count <= PAGE_CAP:
-            raise BadUserInput(f"{name} must be from 0 to {PAGE_CAP}")
+            raise BadUserInput("{argument} must be from 0 to {limit}", argument=name, limit=PAGE_CAP)
     return Window(
         first=DEFAULT_PAGE if first is None and last is None else first,
         last=last,
@@ -338,9 +338,11 @@ def _key(text: str | None, order: str, argument: str) -> Key | None:
     try:
         made_for, key = _CURSOR.decode(_clear(text).encode() if len(text) <= _LONGEST_CURSOR else b"")
     except msgspec.DecodeError:
-        raise BadUserInput(f"{argument} is not a cursor of this graph") from None
+        raise BadUserInput("{argument} is not a cursor of this graph", argument=argument) from None
     if made_for != order:
-        raise BadUserInput(f"{argument} is a cursor of another ordering; start again without it")
+        raise BadUserInput(
+            "{argument} is a cursor of another ordering; start again without it", argument=argument
+        )
     return key
 
 
