@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, TypeVar
 from uuid import uuid4
 
@@ -86,7 +87,7 @@ def members_invite(
             print("the mail server did not take the mail; pass this on yourself", flush=True)
         print(f"{made.id}: {office.invitations.link(secret) or f'acceptInvitation with the secret {secret}'}")
 
-    in_office(config, invite)
+    _changing(config, invite)
 
 
 @members_app.command("add")
@@ -123,7 +124,7 @@ def members_add(
             writing.wrote("Member", member.id, organisation=organisation)
         print(f"{member.id}: {', '.join(roles)} of {organisation}")
 
-    in_office(config, add)
+    _changing(config, add)
 
 
 @members_app.command("roles")
@@ -142,7 +143,7 @@ def members_roles(
             writing.wrote("Member", member, organisation=organisation)
         print(f"{member}: {', '.join(given)} of {organisation}")
 
-    in_office(config, change)
+    _changing(config, change)
 
 
 @members_app.command("remove")
@@ -155,7 +156,18 @@ def members_remove(organisation: OrganisationArgument, member: MemberArgument, c
             writing.wrote("Member", member, organisation=organisation)
         print(f"{member}: removed from {organisation}")
 
-    in_office(config, remove)
+    _changing(config, remove)
+
+
+def _changing(config: Path, work: Callable[[Office], Awaitable[None]]) -> None:
+    """Not where claims say who is a member: what is written would open nothing and end nothing."""
+
+    async def change(office: Office) -> None:
+        if office.settings.signin.membership != "ledger":
+            stop("the claims of sign-ins say who is a member here; see signin.membership")
+        await work(office)
+
+    in_office(config, change)
 
 
 async def _all(read: Callable[[BookQuery], Awaitable[Page[T]]], organisation: str) -> AsyncIterator[T]:

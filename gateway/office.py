@@ -150,7 +150,11 @@ class Office:
         """What one request of this caller holds. ``touched`` takes note of the records that it is given."""
         touched = touched or Touched()
         sources, organisations = await self._view(principal, touched)
-        reach = BookReach(principal.organisation, all_organisations=principal.sees_all)
+        reach = BookReach(
+            principal.organisation,
+            all_organisations=principal.sees_all,
+            keeps_members=self.settings.signin.membership == "ledger",
+        )
         return Context(
             principal,
             sources,

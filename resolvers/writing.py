@@ -31,6 +31,7 @@ UserErrorCode = described(
     INVALID="A value cannot be used; `field` says which.",
     INVITATION_EXPIRED="The invitation's time is over.",
     INVITATION_USED="The invitation was accepted before.",
+    KEPT_ELSEWHERE="Who is a member is said by the issuer of their sign-in; it is changed there.",
     LAST_OWNER="The organisation would be left without an owner.",
     NOT_FOUND="There is no such record, or it is not the caller's.",
     ORGANISATION_NEEDED="The request does not say which organisation it acts for.",

@@ -48,6 +48,8 @@ class BookReach(msgspec.Struct, frozen=True):
 
     organisation: str | None
     all_organisations: bool = False
+    keeps_members: bool = True
+    """Does the ledger say who is a member? Where claims do, what is written here would open nothing and end nothing."""
 
     def reaches(self, organisation: str | None) -> bool:
         """May the caller be shown what is this organisation's?"""
@@ -89,6 +91,14 @@ class ScopedBooks:
             )
         return self._reach.organisation
 
+    def _keeping(self) -> MemberStore:
+        if not self._reach.keeps_members:
+            raise WriteRefused(
+                Refusal.KEPT_ELSEWHERE,
+                "who is a member is said by the issuer that you sign in with; it is changed there",
+            )
+        return self._books.members
+
     # -- members ------------------------------------------------------------------------------------------------
 
     @scoped_by("organisation", gives="Member")
@@ -106,15 +116,15 @@ class ScopedBooks:
 
     @scoped_by("organisation", gives="Member")
     async def change_roles(self, member: str, roles: Sequence[str], granting: Granting) -> MemberRecord:
-        return await self._books.members.change_roles(self.acting(), member, roles, granting)
+        return await self._keeping().change_roles(self.acting(), member, roles, granting)
 
     @scoped_by("organisation", gives="Member")
     async def set_end(self, member: str, ends_at: datetime | None, granting: Granting) -> MemberRecord:
-        return await self._books.members.set_end(self.acting(), member, ends_at, granting)
+        return await self._keeping().set_end(self.acting(), member, ends_at, granting)
 
     @changes("organisation")
     async def remove(self, member: str, granting: Granting) -> None:
-        await self._books.members.remove(self.acting(), member, granting)
+        await self._keeping().remove(self.acting(), member, granting)
         self.touched.name("Member", member, self.acting())
 
     @scoped_by("organisation", gives="Member")
@@ -148,17 +158,17 @@ class ScopedBooks:
 
     @scoped_by("organisation", gives="Invitation")
     async def invite(self, invite: Invite, granting: Granting) -> tuple[InvitationRecord, str]:
-        return await self._books.members.invite(self.acting(), invite, granting)
+        return await self._keeping().invite(self.acting(), invite, granting)
 
     @scoped_by("organisation", gives="Invitation")
     async def renew_invitation(
         self, invitation: str, expires_at: datetime, granting: Granting
     ) -> tuple[InvitationRecord, str]:
-        return await self._books.members.renew_invitation(self.acting(), invitation, expires_at, granting)
+        return await self._keeping().renew_invitation(self.acting(), invitation, expires_at, granting)
 
     @scoped_by("organisation", gives="Invitation")
     async def revoke_invitation(self, invitation: str) -> InvitationRecord:
-        return await self._books.members.revoke_invitation(self.acting(), invitation)
+        return await self._keeping().revoke_invitation(self.acting(), invitation)
 
     @changes("organisation")
     async def note_delivery(self, invitation: str, secret: str) -> None:
@@ -167,7 +177,7 @@ class ScopedBooks:
     @scoped_by("organisation", gives="Member")
     async def accept(self, secret: str, person: Person, *, verified_email: bool) -> MemberRecord:
         """Of whichever organisation the secret is: holding it is the right to join that one."""
-        return await self._books.members.accept(secret, person, verified_email=verified_email)
+        return await self._keeping().accept(secret, person, verified_email=verified_email)
 
     # -- viewings -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ class Refusal(Enum):
     INVALID = "invalid"
     INVITATION_EXPIRED = "invitation_expired"
     INVITATION_USED = "invitation_used"
+    KEPT_ELSEWHERE = "kept_elsewhere"
     LAST_OWNER = "last_owner"
     NOT_FOUND = "not_found"
     ORGANISATION_NEEDED = "organisation_needed"

@@ -751,6 +751,21 @@ async def test_leaving_twice_under_one_key_answers_the_same(door):
     assert again == {**first, "operation": {**first["operation"], "repeated": True}}
 
 
+async def test_where_claims_say_who_is_a_member_nothing_is_changed(running_door):
+    for mutation, fields in (
+        ("inviteMember", {"email": "x@y.example", "roles": ["standard"]}),
+        ("resendInvitation", {"invitationId": "x"}),
+        ("revokeInvitation", {"invitationId": "x"}),
+        ("changeMemberRoles", {"memberId": "x", "roles": ["standard"]}),
+        ("setMemberEnd", {"memberId": "x"}),
+        ("removeMember", {"memberId": "x"}),
+        ("acceptInvitation", {"secret": "x"}),
+    ):
+        answer = await change(running_door, "owner-harbour", mutation, **fields)
+        assert codes(answer) == ["KEPT_ELSEWHERE"]
+    assert (await running_door.ask("owner-harbour", WHO)).data["viewer"]["member"] is None
+
+
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 

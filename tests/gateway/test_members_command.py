@@ -128,6 +128,16 @@ async def test_what_cannot_be_is_said_in_one_line_and_changes_nothing(
     assert await of_harbour(door) == before
 
 
+async def test_where_claims_say_who_is_a_member_the_command_changes_nothing(
+    running: tuple[Door, str], config: Path
+) -> None:
+    door, url = running
+    config.write_text(config.read_text().replace('signin.membership = "ledger"', ""))
+    code, said = await gateway(url, config, "members", "add", "harbour", door.issuer.url, "zoe")
+    assert (code, said) == (1, "the claims of sign-ins say who is a member here; see signin.membership\n")
+    assert "zoe" not in await of_harbour(door)
+
+
 async def test_commands_are_in_the_audit_trail_with_their_outcome(
     running: tuple[Door, str], config: Path
 ) -> None:
