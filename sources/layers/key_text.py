@@ -1,6 +1,6 @@
 """The text of an API key: ``bogk_<id>_<secret><checksum>``, how it is made and read.
 
-The prefix and the fixed length let secret scanners find a key that leaked; docs/members.md has the expression. The
+The prefix and the fixed length let secret scanners find a key that leaked; docs/service-accounts.md has the expression. The
 checksum tells a mistyped or invented key from a real one without asking anybody.
 """
 

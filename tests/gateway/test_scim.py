@@ -16,6 +16,9 @@ from scim2_models import ScimProvider
 from scim2_tester import Status, check_server
 
 from gateway.scim.settings import ScimSettings
+from resolvers.vocabulary import node_id
+from sources.ports.common import Ref
+from sources.ports.errors import SourceUnavailable
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
 
@@ -414,6 +417,49 @@ async def test_of_two_who_make_the_same_user_at_once_one_succeeds(harbour):
     assert sorted(answer.status for answer in answers) == [201, 409, 409, 409, 409, 409]
     conflict = next(answer for answer in answers if answer.status == 409)
     assert conflict.body["scimType"] == "uniqueness"
+
+
+async def test_a_member_who_came_by_invitation_is_adopted_with_what_they_hold(door, harbour):
+    before = (await door.ask("finance-harbour", WHO)).data["viewer"]["member"]
+    user = await harbour.user(externalId="finance-harbour")
+    assert user["id"] == before["id"]
+    assert (await door.ask("finance-harbour", WHO)).data["viewer"]["member"] == before
+    by_address = await harbour.user(emails=[{"value": door.issuer.personas[2].email.upper()}])
+    assert by_address["id"] == (await door.ask("standard-harbour", WHO)).data["viewer"]["member"]["id"]
+    others = (await harbour.send("GET", "/Users?count=500")).body["Resources"]
+    invited = (await door.ask("read-only-harbour", WHO)).data["viewer"]["member"]["id"]
+    assert invited not in {one["id"] for one in others}
+    assert (await harbour.send("DELETE", f"/Users/{invited}")).status == 404
+
+
+async def test_what_a_directory_writes_and_reads_is_in_the_audit_trail_of_its_organisation(door, harbour):
+    user = await harbour.user()
+    await harbour.send("GET", f"/Users/{user['id']}")
+    await harbour.send("DELETE", f"/Users/{uuid4()}")
+    member = node_id("Member", Ref("ledger", user["id"]))
+    query = """{ auditLog(filter: {kind: [PROVISIONING]}, first: 50) {
+      nodes { name outcome records } } }"""
+    async with asyncio.timeout(10):
+        while True:
+            nodes = (await door.ask("owner-harbour", query)).data["auditLog"]["nodes"]
+            shown = {(node["name"], node["outcome"]) for node in nodes if node["records"] == [member]}
+            if shown >= {("POST User", "OK"), ("GET User", "OK")}:
+                break
+    assert ("DELETE User", "REFUSED") in {(node["name"], node["outcome"]) for node in nodes}
+    theirs = (await door.ask("owner-moeller", query)).data["auditLog"]["nodes"]
+    assert member not in json.dumps(theirs)
+
+
+async def test_what_cannot_be_recorded_is_not_done(door, harbour, monkeypatch):
+    async def away(*_: Any) -> None:
+        raise SourceUnavailable("audit", "away")
+
+    name = f"{uuid4()}@directory.example"
+    monkeypatch.setattr(door.office.audit, "_durable", away)
+    answer = await harbour.send("POST", "/Users", {"schemas": [USER], "userName": name})
+    assert (answer.status, answer.body["schemas"]) == (503, [ERROR])
+    monkeypatch.undo()
+    assert (await harbour.send("GET", f'/Users?filter=userName eq "{name}"')).body["totalResults"] == 0
 
 
 # -- as directories really send it -----------------------------------------------------------------------------
