@@ -41,6 +41,7 @@ PATIENCE_SECONDS = 1.0
 """For one question, and for how long none may be answered: then the connection ends, since nobody knows whose it is."""
 
 _EXPIRED = "what you signed in with has expired; sign in again"
+_REMOVED = "you are no member of the organisation any more"
 _NOBODY_KNOWS = "nobody can say who you are at the moment; try again"
 
 log = structlog.get_logger()
@@ -105,10 +106,8 @@ class Caller:
             asked_at = time.monotonic()
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    with deadline(PATIENCE_SECONDS):
-                        principal = await self._office.signin.principal(
-                            self._headers, method=self._method, use=False
-                        )
+                    await self._ask_again()
+                silent_since = None
             except (SignInRefused, SourceError, TimeoutError) as error:
                 if isinstance(error, SignInRefused) and error.status < 500:
                     return Ended(4401 if error.status == 401 else 4403, str(error))
@@ -116,12 +115,14 @@ class Caller:
                 if time.monotonic() - silent_since >= PATIENCE_SECONDS:
                     log.warning("caller_not_known", reason=type(error).__name__)
                     return Ended(1013, _NOBODY_KNOWS)
-            else:
-                silent_since = None
-                if _expired(principal):
-                    return Ended(4401, _EXPIRED)
-                await self._take(principal)
             await asyncio.sleep(APART_SECONDS)
+
+    async def _ask_again(self) -> None:
+        with deadline(PATIENCE_SECONDS):
+            principal = await self._office.signin.principal(self._headers, method=self._method, use=False)
+        if _expired(principal):
+            raise SignInRefused(_EXPIRED)
+        await self._take(principal)
 
     async def _news(self) -> None:
         """Waits until it is worth asking again."""
@@ -131,9 +132,13 @@ class Caller:
         await _heard(self._office.ledger.changes, self._listener, patience)
 
     async def _take(self, principal: Principal) -> None:
+        before = self.principal
+        if before.member is not None and before.organisation not in principal.organisations:
+            # Still somebody, but not for whom the connection was opened.
+            raise SignInRefused(_REMOVED, status=403, code="FORBIDDEN")
         changed = await self._look_up_organisations(principal)
         # That a session goes on for longer changes nothing.
-        changed |= replace(principal, expires_at=None) != replace(self.principal, expires_at=None)
+        changed |= replace(principal, expires_at=None) != replace(before, expires_at=None)
         self.principal = principal
         if changed:
             told, self._changed = self._changed, asyncio.Event()

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql import ExecutionResult, GraphQLError, OperationType, get_named_type
 
 from gateway.audit import done_of
 from gateway.caller import Caller, news
@@ -159,16 +159,19 @@ class _Running:
 
     def _lost(self, before: Principal, now: Principal) -> Answer | None:
         """The refusal where the caller might see before what the operation asks for, and may not now."""
-        lost = sorted(self._asked(before) - self._asked(now))
         denied = self._office.schema.policy.denied(now.held)
-        places = [(coordinate, *coordinate.partition(".")[::2]) for coordinate in lost]
-        errors = [
-            Forbidden(coordinate, denied[type_, field], now.held)
-            for coordinate, type_, field in places
+        lost = [
+            (type_, field)
+            for type_, _, field in (one.partition(".") for one in self._asked(before) - self._asked(now))
             if (type_, field) in denied
         ]
-        if not errors:
+        if not lost:
             return None
+        types = self._office.schema.graphql.type_map
+        below = {get_named_type(types[type_].fields[field].type).name for type_, field in lost}
+        # What is below a lost field is lost with it, and not told of.
+        told = [place for place in lost if place[0] not in below] or lost
+        errors = [Forbidden(".".join(place), denied[place], now.held) for place in sorted(told)]
         result = ExecutionResult(None, [GraphQLError(str(error), original_error=error) for error in errors])
         return answered(result, self._request_id)
 
