@@ -16,7 +16,7 @@ import msgspec
 import uvloop
 
 from sources.ledger.embedded import EmbeddedPostgres
-from tests.benchmarks import load
+from tests.benchmarks import audit, load, rules
 from tests.benchmarks.contenders import Bench, NoCores, Server, cores, running, running_plain
 from tests.benchmarks.workload import Question, leaves
 
@@ -72,14 +72,20 @@ def main() -> None:
         own, others = cores()
         os.sched_setaffinity(0, others)
         with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
-            results = _measured(Path(folder), own, effort, arguments.shape)
+            if arguments.rules:
+                os.sched_setaffinity(0, own)
+                results = rules.run(arguments.quick, _say)
+            elif arguments.audit:
+                results = _audited(Path(folder), own, arguments.quick)
+            else:
+                results = _measured(Path(folder), own, effort, arguments.shape)
     except NoCores as reason:
         sys.exit(f"make bench: {reason}")
     except (RuntimeError, load.Refused) as reason:
         sys.exit(f"make bench: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)
-    print(_table(results))
+    print((rules.table if arguments.rules else audit.table if arguments.audit else _table)(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(msgspec.to_builtins(results), indent=2) + "\n")
 
@@ -90,6 +96,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shape", choices=SHAPES, default=SHAPES[0], help="what the upstreams' rows are like"
     )
+    parser.add_argument("--audit", action="store_true", help="what recording every operation costs, instead")
+    parser.add_argument("--rules", action="store_true", help="what the schema's rules cost, instead")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return parser.parse_args()
 
@@ -102,6 +110,15 @@ def _measured(folder: Path, own: set[int], effort: Effort, shape: str) -> dict[s
         _say("starting PostgreSQL ...")
         url = postgres.start(folder / "postgres")
         return uvloop.run(_run(running(folder, url, own, _starting), effort))
+
+
+def _audited(folder: Path, own: set[int], quick: bool) -> dict[str, Any]:
+    folder.chmod(0o755)
+    rounds, requests = (3, 400) if quick else (7, 1_500)
+    with EmbeddedPostgres() as postgres:
+        _say("starting PostgreSQL ...")
+        url = postgres.start(folder / "postgres")
+        return uvloop.run(audit.measured(folder, url, own, rounds, requests, _say))
 
 
 async def _run(contenders: AbstractAsyncContextManager[Bench], effort: Effort) -> dict[str, Any]:

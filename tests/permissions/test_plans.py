@@ -9,6 +9,7 @@ import pytest
 from permissions.rules import SIGNED_IN
 from sources.ports.common import CustomField, Scalar
 from sources.sandbox.world import World
+from tests.benchmarks import rules
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
 from tests.walk import ids_of
@@ -199,6 +200,10 @@ async def test_callers_of_different_scopes_share_a_plan_only_where_the_operation
 
     assert kept.decides == {SIGNED_IN, "accounts:read", "tickets:read"}
     assert len(kept.plans) == 2
+
+
+async def test_the_benchmarks_contenders_give_the_same_rows() -> None:
+    await rules.measured(0, lambda _: None)
 
 
 # -- restricted arguments ---------------------------------------------------------------------------------------------
