@@ -324,9 +324,11 @@ class AuditTrail:
         return msgspec.structs.replace(self.record(AuditKind.REFUSAL, nobody()), client=client)
 
     async def _flush(self, again: bool) -> bool:
-        """Writes all that is queued; False when it could not."""
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        """Writes all that is queued now; False when it could not. What comes meanwhile waits for others again."""
+        waiting = len(self._queue)
+        while waiting:
+            batch = [self._queue.popleft() for _ in range(min(BATCH, waiting))]
+            waiting -= len(batch)
             batch = [queued for queued in batch if queued.written is None or not queued.written.cancelled()]
             try:
                 with deadline(WRITE_SECONDS):
