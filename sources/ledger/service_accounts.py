@@ -21,9 +21,9 @@ from sources.ports.service_accounts import (
 )
 from sources.ports.writing import Refusal, WriteRefused
 
-_keys = select(api_keys, api_key_uses.c.used_at).outerjoin(
-    api_key_uses, api_key_uses.c.key_id == api_keys.c.id
-)
+_keys = select(
+    *(column for column in api_keys.c if column.name != "digest"), api_key_uses.c.used_at
+).outerjoin(api_key_uses, api_key_uses.c.key_id == api_keys.c.id)
 
 
 class ServiceAccounts:

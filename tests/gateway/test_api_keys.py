@@ -151,19 +151,26 @@ async def test_the_secret_of_another_key_is_refused(door):
 
 async def test_a_flood_of_invented_keys_shares_a_few_queries(door, queries):
     await door.ask("owner-harbour", WHO)
-    before = queries("api_keys")
+    before = queries("api_keys.digest")
     answers = await asyncio.gather(*(door.ask(None, WHO, token=key_text.mint().text) for _ in range(300)))
     assert {answer.status for answer in answers} == {401}
-    assert queries("api_keys") - before < 100
+    assert queries("api_keys.digest") - before < 100
 
 
 async def test_a_known_key_costs_no_query_while_the_ledger_is_heard(door, queries):
     new = await made(door)
-    await door.ask(None, WHO, token=new["secret"])
-    before = queries("api_keys")
-    for _ in range(5):
+
+    async def look_ups() -> int:
+        before = queries("api_keys.digest")
         assert (await door.ask(None, WHO, token=new["secret"])).status == 200
-    assert queries("api_keys") == before
+        return queries("api_keys.digest") - before
+
+    assert await look_ups() == 1
+    async with asyncio.timeout(5):
+        # What PostgreSQL still had to say of the new key makes this process forget it once more.
+        while await look_ups():
+            pass
+    assert [await look_ups() for _ in range(5)] == [0] * 5
 
 
 async def test_a_revoked_key_is_refused_at_once_in_every_process(door):
@@ -326,9 +333,9 @@ async def test_the_last_use_is_noted_once_a_minute_and_nobody_forgets_anything_f
         while not (used := await last_used(door, new["apiKey"]["id"])):
             pass
     assert abs(datetime.fromisoformat(used) - datetime.now(UTC)) < timedelta(seconds=60)
-    before = queries("api_key_uses"), queries("api_keys")
+    before = queries("api_key_uses"), queries("api_keys.digest")
     await asyncio.gather(*(door.ask(None, WHO, token=new["secret"]) for _ in range(20)))
-    assert (queries("api_key_uses"), queries("api_keys")) == before
+    assert (queries("api_key_uses"), queries("api_keys.digest")) == before
 
 
 async def last_used(door: Door, key_id: str) -> str | None:
