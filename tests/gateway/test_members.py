@@ -16,9 +16,11 @@ import pytest_asyncio
 from gateway.demo import save_members
 from gateway.invitations import Post
 from gateway.settings import Invitations, Mail
+from gateway.signin.settings import SessionSettings
 from sources.sandbox.letters import text_of
 from sources.sandbox.world import World
 from sources.transport.smtp import Encryption
+from tests.browser import PUBLIC, Browser
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
 
@@ -48,7 +50,14 @@ async def opened(world: World, postgres: str) -> AsyncIterator[tuple[Door, str]]
     """A gateway whose ledger says who is a member; membership of the demo's personas."""
     async with (
         fresh_database(postgres) as url,
-        open_door(world, url, matched=False, membership="ledger") as door,
+        open_door(
+            world,
+            url,
+            matched=False,
+            membership="ledger",
+            public_url=PUBLIC,
+            sessions=SessionSettings(),
+        ) as door,
     ):
         yield door, url
 
@@ -222,6 +231,17 @@ async def test_a_removed_member_is_refused_at_the_next_request_with_the_same_tok
     named = await door.ask(None, ask, token=token, headers={"X-Organisation": "harbour"})
     assert named.status == 403
     assert "harbour" not in str(named.body)
+
+
+async def test_a_removed_members_browser_session_opens_nothing_of_the_organisation(door):
+    browser = Browser(door.url, door.session)
+    await browser.sign_in("finance-harbour")
+    ask = "{ viewer { roles organisation { id } organisations { id } account { name } } }"
+    assert (await browser.ask(ask)).data["viewer"]["organisation"] == {"id": "harbour"}
+    id_ = await member_id(door, "finance-harbour")
+    assert codes(await change(door, "owner-harbour", "removeMember", memberId=id_)) == []
+    after = await browser.ask(ask)
+    assert after.data["viewer"] == {"roles": [], "organisation": None, "organisations": [], "account": None}
 
 
 async def test_changed_roles_hold_from_the_next_request_on(door):
