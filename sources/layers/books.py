@@ -188,6 +188,7 @@ class ScopedBooks:
         if not self._reach.reaches(viewing.organisation) or not await self.organisation(viewing.organisation):
             raise WriteRefused(Refusal.NOT_FOUND, "there is no such member or organisation", place)
         await self._books.viewings.begin(viewing)
+        self.touched.name("Viewing", viewing.id, viewing.organisation)
 
     @changes("organisation")
     async def end_viewing(self, viewing: str, staff: str) -> None:
@@ -197,7 +198,10 @@ class ScopedBooks:
     async def viewings(self, refs: Sequence[Ref]) -> Sequence[ViewingRecord | None]:
         """None where there is no such viewing, or not within reach."""
         found = await self._books.viewings.viewings([ref.id if ref.source == LEDGER else "" for ref in refs])
-        return [row if row is not None and self._reach.reaches(row.organisation) else None for row in found]
+        seen = [row if row is not None and self._reach.reaches(row.organisation) else None for row in found]
+        for row in filter(None, seen):
+            self.touched.name("Viewing", row.id, row.organisation)
+        return seen
 
     # -- the audit trail ----------------------------------------------------------------------------------------
 

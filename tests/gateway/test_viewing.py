@@ -1,5 +1,6 @@
 """Staff view as a member: what they see, what they cannot do, whose it is, and when it is over."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,9 @@ from sqlalchemy import text
 from gateway.demo import save_members
 from gateway.signin.viewing import seen
 from permissions.scopes import SCOPES
+from resolvers.vocabulary import node_id
 from sources.ledger.viewings import MOST
+from sources.ports.common import Ref
 from sources.ports.members import Granting
 from sources.ports.viewings import ViewingRecord
 from sources.sandbox.world import World
@@ -316,6 +319,34 @@ async def test_a_viewing_belongs_to_the_session_that_it_was_started_in(door: Doo
     await browser.call("POST", "/session/sign-out", {})
     await browser.sign_in("support")
     refused(await browser.ask(WHO, **{"X-View-As": id_}))
+
+
+async def test_owners_read_that_staff_viewed_and_what_they_saw(door: Door) -> None:
+    id_ = await viewing(door, "finance-harbour")
+    seen_name = f"Seen{uuid4().hex}"
+    await ask(door, id_, f"query {seen_name} {{ viewer {{ account {{ name }} }} }}")
+    log = """{ auditLog(first: 50) { nodes {
+      name coordinates records viewedBy organisation principal { identity staff } } } }"""
+
+    async def entries(persona: str) -> list[dict[str, Any]]:
+        nodes: list[dict[str, Any]] = (await door.ask(persona, log)).data["auditLog"]["nodes"]
+        return nodes
+
+    async with asyncio.timeout(5):
+        while not any(one["name"] == seen_name for one in await entries("owner-harbour")):
+            await asyncio.sleep(0.05)
+    ours = await entries("owner-harbour")
+    began = next(one for one in ours if "Mutation.startViewing" in one["coordinates"])
+    looked = next(one for one in ours if one["name"] == seen_name)
+
+    assert began["principal"]["staff"] is True
+    record = node_id("Viewing", Ref("ledger", id_))
+    assert record in began["records"]
+    assert looked["viewedBy"] == f"{door.issuer.url}|support"
+    assert looked["principal"]["identity"] == f"{door.issuer.url}|finance-harbour"
+    assert looked["organisation"] == "harbour"
+    theirs = await entries("owner-moeller")
+    assert not any(one["name"] == seen_name or record in one["records"] for one in theirs)
 
 
 # -- over sockets -------------------------------------------------------------------------------------------------------
