@@ -151,6 +151,8 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
     """How many processes there are at most: while Redis is away, each takes no more than its part."""
+    patience: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.5
+    """Seconds: a Redis that takes longer to answer counts as away."""
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 A call that no limit stands in the way of goes at once. Others queue: the more urgent first, among equals one call per
 organisation in turn, so that a customer in a loop waits behind itself. One that would wait beyond its deadline is told
-so at once. Less urgent callers, and each organisation, may use up only a share of a limit: the rest is there for others.
+so at once. Less urgent callers, and each organisation, may use up only a share of a limit; who has used half of that leaves the same
+reserve as a dashboard. The rest is there for others.
 """
 
 import asyncio
@@ -53,8 +54,10 @@ class _Meter:
         "divided",
         "limit",
         "owed",
+        "own",
         "parts",
         "seen",
+        "seen_until",
         "shares",
         "used",
         "window",
@@ -70,8 +73,10 @@ class _Meter:
         """Calls under way."""
         self.owed = 0
         """Calls that Redis does not know of, as it was away."""
-        self.seen = 0
-        """Calls that Redis counted when it was last asked."""
+        self.seen, self.seen_until = 0, 0.0
+        """Calls that Redis counted when it was last asked, and until when some of them count."""
+        self.own = 0
+        """This process's among them."""
         self.parts: OrderedDict[str, Window] = OrderedDict()
         self.allowed: tuple[int, ...] = ()
         """By urgency."""
@@ -83,7 +88,12 @@ class _Meter:
     def allowed_to(self, urgency: Urgency, among: int) -> int:
         """``among``: how many processes must do with it, none knowing of the others."""
         allowed = self.allowed[urgency]
-        return allowed if among == 1 or not self.limit.shared else max(1, allowed // among)
+        if among == 1 or not self.limit.shared:
+            return allowed
+        if self.seen_until > _now():
+            # What was left when they were last told is left to all of them together.
+            return self.own + max(0, allowed - self.seen) // among
+        return max(1, allowed // among)
 
     def part(self, organisation: str) -> Window:
         window = self.parts.get(organisation)
@@ -163,6 +173,8 @@ class Budget:
         }
         self._organisation_share = organisation_share
         self._shared = shared
+        if shared is not None:
+            shared.reports.append(self._report)
         self._lanes: dict[str, _Lane] = {}
         self._queues: OrderedDict[_Key, deque[_Waiter]] = OrderedDict()
         """In the order in which they were last served. None is empty."""
@@ -180,10 +192,16 @@ class Budget:
                 place = Place(lane)
                 if self._shared is None:
                     return place
-                wait = await self._take_shared(place, urgency, organisation)
+                try:
+                    wait = await self._take_shared(place, urgency, organisation)
+                finally:
+                    self._changed.set()  # who found no place meanwhile may find one now
                 if not wait:
                     return place
-            if remaining() <= wait < inf:
+            lost = (
+                self._shared is not None and self._shared.lost
+            )  # then others' unmade calls may have been counted
+            if remaining() <= wait < inf and not lost:
                 raise self._too_much(wait)
         return await self._queue(lane, urgency, organisation)
 
@@ -223,7 +241,7 @@ class Budget:
         assert window is not None
         if pause:
             window.paused_until = max(window.paused_until, now + pause)
-        if self._shared is None or not meter.limit.shared or self._shared.away:
+        if self._shared is None or not meter.limit.shared or self._shared.lost:
             window.told(now, used, now + ends)
         elif pause or used > meter.seen:
             self._shared.correct(meter.key(self._name), meter.limit.seconds, used, ends, pause)
@@ -262,7 +280,7 @@ class Budget:
         """0 where the call is counted; else seconds until it is worth asking again, infinite where only another call's
         end can tell."""
         # While Redis is away nobody knows what the other replicas take.
-        among = self._shared.replicas if self._shared is not None and self._shared.away else 1
+        among = self._shared.replicas if self._shared is not None and self._shared.unsettled else 1
         for meter in lane.gates:
             if meter.used >= meter.allowed_to(urgency, among):
                 return inf
@@ -270,12 +288,15 @@ class Budget:
         for meter in lane.windows:
             window, allowed = meter.window, meter.allowed_to(urgency, among)
             assert window is not None
+            if organisation is not None and meter.divided:
+                part, mine = meter.part(organisation), self._part_of(meter, among)
+                used = part.total(now)
+                if used >= mine:
+                    wait = max(wait, part.wait(now, mine))
+                if 2 * used >= mine:
+                    allowed = min(allowed, meter.allowed_to(Urgency.DASHBOARD, among))
             if window.total(now) >= allowed or window.paused_until > now:
                 wait = max(wait, window.wait(now, allowed))
-            if organisation is not None and meter.divided:
-                part, allowed = meter.part(organisation), self._part_of(meter, among)
-                if part.total(now) >= allowed:
-                    wait = max(wait, part.wait(now, allowed))
         if wait:
             return wait
         for meter in lane.gates:
@@ -311,8 +332,6 @@ class Budget:
             self._untake(lane, organisation)
             raise
         if answer is None:
-            for meter, share in zip(lane.shared, shares, strict=True):
-                meter.owed += share.owed
             self._untake(lane, organisation)
             wait = self._take(lane, urgency, organisation, _now())
             if not wait:
@@ -323,8 +342,13 @@ class Budget:
         if wait:
             self._untake(lane, organisation)
             return wait
+        now = _now()
         for meter, total in zip((m for m in lane.shared if m.window is not None), totals, strict=True):
-            meter.seen = total
+            assert meter.window is not None
+            # Answers may overtake each other.
+            meter.seen = max(total, meter.seen) if meter.seen_until > now else total
+            meter.seen_until = now + meter.limit.seconds
+            meter.own = meter.window.total(now)
         place.token, place.keys = token, lane.shared_gates(self._name)
         return 0.0
 
@@ -332,13 +356,30 @@ class Budget:
         key = meter.key(self._name)
         if meter.window is None:
             return Share(key, key, "c", meter.allowed[urgency])
-        owed, meter.owed = meter.owed, 0
         if organisation is None or not meter.divided:
-            return Share(key, key, "w", meter.allowed[urgency], meter.limit.seconds, owed=owed)
+            return Share(key, key, "w", meter.allowed[urgency], meter.limit.seconds)
         part = f"{key}:{sha256(organisation.encode()).hexdigest()[:16]}"
         return Share(
-            key, part, "w", meter.allowed[urgency], meter.limit.seconds, self._part_of(meter, 1), owed
+            key,
+            part,
+            "w",
+            meter.allowed[urgency],
+            meter.limit.seconds,
+            self._part_of(meter, 1),
+            meter.allowed[Urgency.DASHBOARD],
         )
+
+    async def _report(self) -> None:
+        """Redis is back: what it has missed."""
+        assert self._shared is not None
+        for meter in self._meters.values():
+            while meter.owed:
+                owed, meter.owed = meter.owed, 0
+                try:
+                    await self._shared.owe(meter.key(self._name), meter.limit.seconds, owed)
+                except BaseException:
+                    meter.owed += owed
+                    raise
 
     def _part_of(self, meter: _Meter, among: int) -> int:
         return max(1, ceil(meter.allowed[0] * self._organisation_share) // among)

@@ -7,23 +7,22 @@ Times are Redis's own, so that the replicas' clocks need not agree.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Any
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from sources.transport.windows import SLOTS
 
-PATIENCE_SECONDS = 0.25
-"""A Redis that answers more slowly counts as away."""
-AWAY_SECONDS = 1.0
-"""How long it is left alone then."""
+LOOK_SECONDS = 1.0
+"""How often a Redis that is away is looked for."""
 
 log = structlog.get_logger()
 
@@ -67,22 +66,18 @@ _TAKE = (
     _COMMON
     + """
 -- KEYS: per limit its own and its organisation's. ARGV: lease, token, then per limit kind, allowed, width, allowed to the
--- organisation (0: not counted by it), calls made while Redis was away.
+-- organisation (0: not counted by it), allowed once the organisation has used half of its.
 local waits, totals, takes = 0, {}, {}
 for i = 1, #KEYS / 2 do
   local key, part_key, at = KEYS[2 * i - 1], KEYS[2 * i], 2 + (i - 1) * 5
   local kind, allowed, width = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local allowed_part, owed = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local allowed_part = tonumber(ARGV[at + 4])
   if kind == 'c' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
     if redis.call('ZCARD', key) >= allowed then waits = math.max(waits, 20) end
     takes[#takes + 1] = {key}
   else
     local current, first, total = rolled(key, width)
-    if owed > 0 then
-      add(key, width, current, owed)
-      total = total + owed
-    end
     local foreign, ends = tonumber(redis.call('HGET', key, 'x') or '0'), 0
     if foreign > 0 then
       ends = tonumber(redis.call('HGET', key, 'y'))
@@ -96,6 +91,7 @@ for i = 1, #KEYS / 2 do
     if allowed_part > 0 then
       local _, first_part, total_part = rolled(part_key, width)
       counts[2] = {part_key, first_part, total_part, allowed_part}
+      if 2 * total_part >= allowed_part then counts[1][4] = math.min(allowed, tonumber(ARGV[at + 5])) end
       takes[#takes + 1] = {part_key, width, current}
     end
     for _, count in ipairs(counts) do
@@ -119,6 +115,16 @@ for _, take in ipairs(takes) do
   end
 end
 return {1, 0, unpack(totals)}
+"""
+)
+
+_OWE = (
+    _COMMON
+    + """
+-- KEYS: a window. ARGV: width, calls that were made while Redis was away.
+local current = rolled(KEYS[1], tonumber(ARGV[1]))
+add(KEYS[1], tonumber(ARGV[1]), current, tonumber(ARGV[2]))
+return 1
 """
 )
 
@@ -147,54 +153,73 @@ class Share(msgspec.Struct, frozen=True):
     allowed: int
     seconds: float = 0.0
     allowed_part: int = 0
-    owed: int = 0
+    allowed_half: int = 0
+    """Once the organisation has used half of its own."""
+
+
+Report = Callable[[], Awaitable[None]]
+"""Tells Redis what it missed."""
 
 
 class SharedBudgets:
-    """One per process. Where Redis is away, ``take`` gives None at once and for a second more."""
+    """One per process. While Redis is away, ``take`` gives None at once; it is looked for in the meantime."""
 
-    def __init__(self, url: str, replicas: int) -> None:
+    def __init__(self, url: str, replicas: int, patience: float = 0.5) -> None:
+        """A Redis that takes longer than ``patience`` seconds to answer counts as away."""
         self.replicas = replicas
         """How many processes share it at most: while it is away, each takes no more than its part."""
-        pool = ConnectionPool.from_url(
+        self.reports: list[Report] = []
+        self._patience = patience
+        pool = BlockingConnectionPool.from_url(
             url,
-            max_connections=64,
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
-            retry=Retry(NoBackoff(), 0),
+            max_connections=16,
+            timeout=patience,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
+            retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile is opened anew
         )
         self._redis: Any = Redis(connection_pool=pool)
         self._take = self._redis.register_script(_TAKE)
         self._correct = self._redis.register_script(_CORRECT)
-        self._away_until = 0.0
+        self._owe = self._redis.register_script(_OWE)
+        self._looking: asyncio.Task[None] | None = None
+        self._settled_at = 0.0
         self._errands: set[asyncio.Task[None]] = set()
 
     @property
-    def away(self) -> bool:
-        """Did it not answer when it was last asked?"""
-        return self._away_until > 0.0
+    def lost(self) -> bool:
+        """Is Redis away?"""
+        return self._looking is not None
+
+    @property
+    def unsettled(self) -> bool:
+        """Is Redis away, or back for so short a time that other processes may not have told yet what it missed?"""
+        return self._looking is not None or self._settled_at > time.monotonic()
 
     async def take(
         self, token: str, lease: float, shares: Sequence[Share]
     ) -> tuple[float, Sequence[int]] | None:
         """(0, calls now counted in each window), or (seconds to wait, ()). A place that is not given back is free again
         after ``lease`` seconds. None: Redis is away."""
-        if self._away_until > time.monotonic():
+        if self._looking is not None:
             return None
         keys = [key for share in shares for key in (share.key, share.part_key)]
         arguments: list[Any] = [round(lease * 1000), token]
         for share in shares:
-            arguments += [share.kind, share.allowed, _width(share.seconds), share.allowed_part, share.owed]
+            arguments += [share.kind, share.allowed, _width(share.seconds)]
+            arguments += [share.allowed_part, share.allowed_half]
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 taken, waits, *totals = await self._take(keys=keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            self._lost(error)
+            self._lose(error)
             return None
-        if self._away_until:
-            log.info("redis_is_back")
-            self._away_until = 0.0
         return (0.0, totals) if taken else (waits / 1000, ())
+
+    async def owe(self, key: str, seconds: float, calls: int) -> None:
+        """Calls that were made while Redis was away. Raises RedisError, OSError or TimeoutError."""
+        async with asyncio.timeout(self._patience):
+            await self._owe(keys=[key], args=[_width(seconds), calls])
 
     def give_back(self, token: str, keys: Sequence[str]) -> None:
         """Without waiting for it."""
@@ -206,8 +231,10 @@ class SharedBudgets:
         self._errand(self._corrected(key, arguments))
 
     async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         if self._errands:
-            await asyncio.wait(self._errands, timeout=PATIENCE_SECONDS)
+            await asyncio.wait(self._errands, timeout=self._patience)
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
@@ -225,15 +252,31 @@ class SharedBudgets:
 
     async def _run(self, work: Any) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 await work
         except (RedisError, OSError, TimeoutError) as error:
-            self._lost(error)
+            self._lose(error)
 
-    def _lost(self, error: Exception) -> None:
-        if not self._away_until:
+    def _lose(self, error: Exception) -> None:
+        if self._looking is None:
             log.warning("redis_is_away", reason=type(error).__name__)
-        self._away_until = time.monotonic() + AWAY_SECONDS
+            self._looking = asyncio.create_task(self._look(), context=Context())
+
+    async def _look(self) -> None:
+        """Until it is back and knows what it missed."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._redis.ping()
+                for report in self.reports:
+                    await report()
+            except (RedisError, OSError, TimeoutError):
+                continue
+            break
+        log.info("redis_is_back")
+        self._settled_at = time.monotonic() + 2 * (LOOK_SECONDS + self._patience)
+        self._looking = None
 
 
 def _width(seconds: float) -> int:

@@ -220,7 +220,7 @@ class Network:
     @property
     def redis_away(self) -> bool:
         """Should budgets be shared, and are they not?"""
-        return self._shared is not None and self._shared.away
+        return self._shared is not None and self._shared.lost
 
     async def close(self) -> None:
         if self._shared is not None:

@@ -55,7 +55,7 @@ class Window:
 
     def wait(self, now: float, allowed: int, calls: int = 1) -> float:
         """Seconds until ``calls`` more, made as soon as each is allowed, are all made; 0 where they can be made now."""
-        windows, calls = divmod(calls - 1, allowed)
+        windows, calls = divmod(calls - 1, max(1, allowed))
         excess = self.total(now) + calls + 1 - allowed
         wait = 0.0
         if excess > 0:
