@@ -105,7 +105,11 @@ class Bench:
 
 @asynccontextmanager
 async def running(
-    folder: Path, database_url: str, own: set[int], say: Callable[[str], None] = lambda text: None
+    folder: Path,
+    database_url: str,
+    own: set[int],
+    say: Callable[[str], None] = lambda text: None,
+    names: Sequence[str] = NAMES,
 ) -> AsyncIterator[Bench]:
     """All contenders on the core ``own`` over an empty database, with configuration and logs in the folder. Raises
     RuntimeError with the last words of a process that did not start."""
@@ -120,12 +124,16 @@ async def running(
         toml = folder / "gateway.toml"
         toml.write_text(_gateway_toml(urls))
         environment = {"DATABASE_URL": database_url, vendors.CONFIG: str(config)}
-        gateway = ["-m", "gateway", "serve", "--config", str(toml)]
+        serve = ["serve", "--config", str(toml)]
+        gateways = {
+            "gateway": ["-m", "gateway", *serve],
+            "unaudited": ["-m", "tests.benchmarks.unaudited", *serve],
+        }
         servers = [
             await processes.server(
-                name, gateway if name == "gateway" else _served(f"tests.benchmarks.{name}"), environment
+                name, gateways.get(name) or _served(f"tests.benchmarks.{name}"), environment
             )
-            for name in NAMES
+            for name in names
         ]
         people = [STAFF, *(organisation(account.index) for account in world.accounts)]
         tokens = {person: await load.token(urls["issuer"], person) for person in people}
