@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc.jwk import RSAKey
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.demo_issuer import AUDIENCE
@@ -80,6 +80,7 @@ class Issuer:
                 Route("/jwks", self._jwks),
                 Route("/evil", self._jwks),
                 Route("/introspect", self._introspect, methods=["POST"]),
+                Route("/moved", self._moved, methods=["POST"]),
             ],
         )
         self.url = ""
@@ -117,6 +118,9 @@ class Issuer:
                 "introspection_endpoint_auth_methods_supported": self.client_ways,
             }
         )
+
+    async def _moved(self, request: Request) -> Response:
+        return RedirectResponse(request.query_params["to"], 307)
 
     async def _introspect(self, request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode()))

@@ -197,3 +197,14 @@ async def test_a_client_that_is_refused_is_no_word_about_the_token(door: Door, i
     believe(door, introspecting(issuer, introspection_url=f"{issuer.url}/nowhere"))
 
     assert (await ask(door, "opaque-1")).status == 503
+
+
+async def test_a_token_and_our_secret_are_not_sent_on_to_where_an_answer_points(
+    door: Door, issuers: tuple[Issuer, Issuer]
+) -> None:
+    one, other = issuers
+    believe(door, introspecting(one, introspection_url=f"{one.url}/moved?to={other.url}/introspect"))
+    other.opaque["opaque-1"] = active(one)
+
+    assert (await ask(door, "opaque-1")).status == 503
+    assert other.box.log.count() == 0
