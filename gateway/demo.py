@@ -420,9 +420,9 @@ mutation Invite($input: InviteMemberInput!) {
 }
 """
 
-INVITE_VARIABLES = """{
-  "input": { "idempotencyKey": "invite-nina-1", "email": "nina@new.example", "roles": ["standard"] }
-}"""
+INVITE_VARIABLES = (
+    '{"input": {"idempotencyKey": "invite-nina-1", "email": "nina@new.example", "roles": ["standard"]}}'
+)
 
 ACCEPT = """# Sign in as Nina Newcomer; the secret stands behind the # of the link in the mail.
 mutation Accept($input: AcceptInvitationInput!) {
@@ -434,9 +434,7 @@ mutation Accept($input: AcceptInvitationInput!) {
 }
 """
 
-ACCEPT_VARIABLES = """{
-  "input": { "idempotencyKey": "accept-1", "secret": "" }
-}"""
+ACCEPT_VARIABLES = '{"input": {"idempotencyKey": "accept-1", "secret": ""}}'
 
 
 def sample_queries(account: str) -> tuple[SampleQuery, ...]:
@@ -464,7 +462,9 @@ def _welcome(
         f"\n[bold]The back-office gateway is running.[/bold]\n\n  GraphiQL   {url}/graphiql/\n  GraphQL    {url}/graphql"
     )
     say(f"  Schema     {url}/schema.graphql")
-    say(f"  Browser    {url}/session/sign-in?return_to=/session   signs in with a cookie, as a portal's users do")
+    say(
+        f"  Browser    {url}/session/sign-in?return_to=/session   signs in with a cookie, as a portal's users do"
+    )
     say("\n[bold]Personas[/bold] (pick one in GraphiQL)")
     for persona in personas:
         say(f"  {persona.id:20} {persona.label}", markup=False)

@@ -150,7 +150,7 @@ def test_every_query_that_the_page_offers_is_within_the_limits() -> None:
     from gateway.demo import OWN_FIELDS
 
     schema = build_schema(OWN_FIELDS).graphql
-    assert [prepare(schema, sample).refusals(None, {}, True) for sample in samples] == [[]] * len(samples)
+    assert [prepare(schema, sample).refusals(None, {}, False) for sample in samples] == [[]] * len(samples)
 
 
 # -- the estimate ---------------------------------------------------------------------------------------------------

@@ -255,7 +255,9 @@ def test_the_smallest_file_that_works_has_a_crm_and_an_issuer(tmp_path: Path) ->
     assert settings.sources[Kind.CRM].settings.base_url == "https://api.hubapi.com"  # type: ignore[attr-defined]
 
 
-def test_mails_are_encrypted_unless_said_otherwise_and_none_are_sent_without_the_table(tmp_path: Path) -> None:
+def test_mails_are_encrypted_unless_said_otherwise_and_none_are_sent_without_the_table(
+    tmp_path: Path,
+) -> None:
     given = read(tmp_path, BASE + MAIL)
     assert given.mail is not None
     assert (given.mail.encryption, given.mail.port, given.invitations.days) == (Encryption.STARTTLS, 587, 7)
