@@ -1,18 +1,19 @@
 """The graph: three ways in, five types, everything but ``Query.account`` non-null."""
 
-from typing import Any, NewType
+from typing import Annotated, Any, NewType
 
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
 
-from permissions.directives import requires
+from permissions.directives import PUBLIC, requires, reveals
 from permissions.policy import Policy
 from resolvers.vocabulary import batched, shown_from
 from tests.benchmarks.comparison import rows
 
 DecimalText = NewType("DecimalText", str)
 DateText = NewType("DateText", str)
+TELLS_NOTHING = strawberry.argument(directives=[reveals()])
 
 for enum in (
     rows.Segment,
@@ -25,7 +26,7 @@ for enum in (
     strawberry.enum(enum)
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Contact:
     id: strawberry.ID
     first_name: str
@@ -37,7 +38,7 @@ class Contact:
     is_type_of = shown_from(rows.ContactRow)
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Invoice:
     id: strawberry.ID
     number: str
@@ -53,7 +54,7 @@ class Invoice:
     is_type_of = shown_from(rows.InvoiceRow)
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Ticket:
     id: strawberry.ID
     number: str
@@ -65,7 +66,7 @@ class Ticket:
     is_type_of = shown_from(rows.TicketRow)
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Document:
     id: strawberry.ID
     title: str
@@ -79,7 +80,7 @@ class Document:
 Info = strawberry.Info[Any, None]
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Account:
     id: strawberry.ID
     number: str
@@ -109,7 +110,7 @@ class Account:
     is_type_of = shown_from(rows.AccountRow)
 
 
-@strawberry.type(description="The signed-in user; whoever asks, u1 of account 1.")
+@strawberry.type(description="The signed-in user; whoever asks, u1 of account 1.", directives=[PUBLIC])
 class Viewer:
     id: strawberry.ID
 
@@ -120,17 +121,22 @@ class Viewer:
 
 @strawberry.type
 class Query:
-    @strawberry.field
+    @strawberry.field(directives=[PUBLIC])
     def viewer(self) -> Viewer:
         return Viewer(id=strawberry.ID("u1"))
 
     # Rules stand on nullable fields, of which this graph has one. What a rule costs does not grow with their number.
     @batched(directives=[requires("accounts:read")])
-    def account(self, info: Info, id: strawberry.ID) -> Account | None:  # noqa: A002
+    def account(self, info: Info, id: Annotated[strawberry.ID, TELLS_NOTHING]) -> Account | None:  # noqa: A002
         return info.context.accounts.load(id)
 
-    @batched
-    def accounts(self, info: Info, first: int = 50, offset: int = 0) -> list[Account]:
+    @batched(directives=[PUBLIC])
+    def accounts(
+        self,
+        info: Info,
+        first: Annotated[int, TELLS_NOTHING] = 50,
+        offset: Annotated[int, TELLS_NOTHING] = 0,
+    ) -> list[Account]:
         return info.context.upstreams.page(first, offset)
 
 
@@ -151,7 +157,7 @@ class Schema(strawberry.Schema):
             for name, origin in (("Decimal", DecimalText), ("Date", DateText))
         }
         super().__init__(query=Query, config=StrawberryConfig(scalar_map=texts))
-        self.policy = Policy(self.graphql)
+        self.policy = Policy(self.graphql, {})
 
     @property
     def graphql(self) -> Any:

@@ -76,7 +76,7 @@ class Anyone:
     """In the sign-in's place where no issuer is named."""
 
     def __init__(self) -> None:
-        self._principal = Principal("u1", None, None, ("owner",), Roles().Roles().scopes_of(["owner"]), "1", ("1",))
+        self._principal = Principal("u1", None, None, ("owner",), Roles().scopes_of(["owner"]), "1", ("1",))
 
     async def principal(
         self, headers: Headers, *, route: str = "/graphql", method: str = "POST"
@@ -95,7 +95,11 @@ class Comparison:
         self.settings = Settings(Door(), Database(), signin, {})
         # Its callers are customers' by their claims: no ledger is asked.
         nobody = cast(Any, None)
-        self.signin = SignIn(signin, Roles(), organisations=nobody, members=nobody) if issuer else Anyone()
+        self.signin = (
+            SignIn(signin, Roles(), organisations=nobody, members=nobody, viewings=nobody)
+            if issuer
+            else Anyone()
+        )
         self.schema = Schema()
         self.engine = Engine(self.schema)
         self._upstreams = Upstreams(upstream_urls())
