@@ -4,6 +4,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -101,6 +102,20 @@ async def test_without_a_deadline_there_is_a_default_and_an_outer_deadline_stays
         with deadline(0):
             assert remaining() == 0
         assert 0 < remaining() <= 1
+
+
+async def test_a_deadline_that_is_over_binds_nobody_who_still_has_its_context() -> None:
+    with deadline(0):
+        kept = copy_context()
+        assert kept.run(remaining) == 0
+
+    assert kept.run(remaining) == DEFAULT_SECONDS
+
+    def later() -> float:
+        with deadline(60):
+            return remaining()
+
+    assert kept.run(later) > DEFAULT_SECONDS
 
 
 async def test_a_call_that_hangs_ends_at_the_deadline() -> None:
