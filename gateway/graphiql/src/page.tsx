@@ -2,10 +2,11 @@
 
 import { createGraphiQLFetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
-import { useMemo, useState } from "react";
+import { createClient } from "graphql-ws";
+import { useEffect, useMemo, useState } from "react";
 import type { Config } from "./config";
 import { SamplesMenu } from "./samples";
-import { personaSession, sessionFetch, tokenSession, type Session } from "./session";
+import { personaSession, sessionFetch, socketParams, tokenSession, type Session } from "./session";
 import { SignIn } from "./sign-in";
 import { pageStorage, personaChoice } from "./storage";
 import { openingTab, sampleTab } from "./tabs";
@@ -27,14 +28,21 @@ export function Page({ config }: { config: Config }) {
   const persona = personaOf(personaId);
   const signedIn = persona ? persona.description || `Signed in as ${persona.label}.` : "Queries carry your token.";
 
+  // Subscriptions have a socket of their own; it opens with the first of them and closes after the last.
+  const socket = useMemo(
+    () => createClient({ url: socketUrl(config.endpoint), connectionParams: () => socketParams(session, hint) }),
+    [config.endpoint, session, hint],
+  );
+  useEffect(() => () => void socket.dispose(), [socket]);
   // A new fetcher makes GraphiQL ask for the schema again, as the new caller sees it.
   const fetcher = useMemo(
     () =>
       createGraphiQLFetcher({
         url: config.endpoint,
         fetch: sessionFetch(session, hint, (text) => setProblem({ of: session, text })),
+        wsClient: socket,
       }),
-    [config.endpoint, session, hint],
+    [config.endpoint, session, hint, socket],
   );
   const samples = useMemo(() => config.queries.map(sampleTab), [config.queries]);
   const opening = useMemo(() => openingTab(samples), [samples]);
@@ -86,4 +94,10 @@ export function Page({ config }: { config: Config }) {
       </main>
     </>
   );
+}
+
+function socketUrl(endpoint: string): string {
+  const url = new URL(endpoint, window.location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  return url.href;
 }

@@ -74,6 +74,14 @@ export function sessionFetch(
   };
 }
 
+/** What a socket's first message says of the session. Without one nothing is sent: the error is the hint. */
+export async function socketParams(session: Session | null, hint: string): Promise<Record<string, string>> {
+  if (session === null) {
+    throw new Error(hint);
+  }
+  return { authorization: `Bearer ${await session.token()}` };
+}
+
 async function requestGrant(persona: string, tokenUrl: string): Promise<Grant> {
   const response = await fetch(tokenUrl, {
     method: "POST",
