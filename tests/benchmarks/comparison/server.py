@@ -21,6 +21,7 @@ from gateway.endpoint import GraphQLEndpoint
 from gateway.execution.engine import Engine
 from gateway.office import Office
 from gateway.settings import Database, Door, Settings
+from gateway.signin.demands import Demands
 from gateway.signin.door import SignIn
 from gateway.signin.settings import IssuerSettings, SignInSettings
 from permissions.policy import Policy
@@ -76,6 +77,7 @@ class Anyone:
     """In the sign-in's place where no issuer is named."""
 
     def __init__(self) -> None:
+        self.demands = Demands((), Roles())
         self._principal = Principal("u1", None, None, ("owner",), Roles().scopes_of(["owner"]), "1", ("1",))
 
     async def principal(
