@@ -1,11 +1,11 @@
 """The book of viewings."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from sources.ledger.database import Database, given, storable
 from sources.ledger.tables import viewings as table
@@ -14,6 +14,8 @@ from sources.ports.writing import Refusal, WriteRefused
 
 MOST = 20
 """That one member of staff has running at a time."""
+KEPT = timedelta(days=90)
+"""How long a viewing that is over is remembered; the audit trail has its own time."""
 
 
 class Viewings:
@@ -37,6 +39,7 @@ class Viewings:
         async with self._database.writing(f"viewings:{viewing.staff}") as connection:
             if (await connection.execute(running)).scalar_one() >= MOST:
                 raise WriteRefused(Refusal.TOO_MANY, f"you have {MOST} viewings running; end one first")
+            await connection.execute(delete(table).where(table.c.expires_at < viewing.created_at - KEPT))
             values = msgspec.structs.asdict(viewing)
             values |= {
                 "organisation_id": values.pop("organisation"),

@@ -326,6 +326,29 @@ def test_each_other_way_to_sign_in_works_too(tmp_path: Path, source: str, given:
     assert {name: getattr(settings, name) for name in given} == given
 
 
+def test_how_long_viewings_last_and_how_much_stays_open_are_read(tmp_path: Path) -> None:
+    settings = load_example(tmp_path, example())
+
+    assert (settings.viewing.default_minutes, settings.viewing.max_minutes) == (15, 60)
+    assert (settings.subscriptions.operations, settings.subscriptions.connections) == (20, 50)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "words"),
+    [
+        ("max_minutes = 60", "max_minutes = 61", "viewing.max_minutes"),
+        ("max_minutes = 60", "max_minutes = 10", "viewing.default_minutes: no more than max_minutes"),
+        ("operations = 20", "operations = 0", "subscriptions.operations"),
+        ("connections = 50", "connection = 50", "subscriptions"),
+    ],
+)
+def test_viewings_and_subscriptions_that_make_no_sense_are_said_so(
+    tmp_path: Path, line: str, instead: str, words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_example(tmp_path, example().replace(line, instead))
+
+
 async def test_the_examples_connectors_can_be_made(tmp_path: Path) -> None:
     for text in (example(), example("crm", "erp", "helpdesk", "documents")):
         settings = load_example(tmp_path, text)
