@@ -25,10 +25,10 @@ from gateway.session.routes import routes as session_routes
 from gateway.settings import Settings
 from gateway.signin.refused import SignInRefused, challenge
 from gateway.sockets import GraphQLSocket
+from gateway.terms import terms
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
-from sources.transport.deadline import deadline
 
 
 def create_app(
@@ -60,7 +60,8 @@ def create_app(
             await office.ledger.ping()
         except SourceError as error:
             return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
-        return JSONResponse({"status": "ready"})
+        # Pages are served whatever their sources do: a source in trouble is told, and is no reason to send nobody here.
+        return JSONResponse({"status": "ready", "degraded": office.network.troubles()})
 
     async def sdl(request: Request) -> Response:
         try:
@@ -132,7 +133,7 @@ async def _file(office: Office, request: Request) -> Response:
             {"message": "this link has expired or is not yours; ask the graph for a new one"}, 404
         )
     try:
-        with deadline(office.settings.door.deadline):
+        with terms(office.settings.door, principal, None, None):
             async with office.audit.reading(record, touched) as reading:
                 sources = await office.sources_for(principal, touched)
                 found = await content(what, principal, office.schema.policy, sources)

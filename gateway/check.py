@@ -1,13 +1,15 @@
 """``gateway check``: per source one line, whether it is configured, reachable and allowed, and the setting to mend."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 
 from gateway.invitations import server_of
-from gateway.settings import FIELD_KINDS, Mail, SettingsError, load_tables, read_source
+from gateway.settings import FIELD_KINDS, Mail, RedisSettings, SettingsError, load_tables, read_source
 from gateway.signin.introspection import Introspection
 from gateway.signin.issuers import Issuer, Issuers
 from gateway.signin.refused import SignInRefused
@@ -19,6 +21,7 @@ from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable
 from sources.ports.tokens import TokenStore
 from sources.registry import Kind
 from sources.transport.deadline import deadline
+from sources.transport.shared import RedisAway, ping
 from sources.transport.smtp import MailNotTaken, Smtp
 from sources.transport.wiring import Wiring
 
@@ -32,6 +35,11 @@ class Finding(msgspec.Struct, frozen=True):
     ok: bool | None
     """None: not configured, which is allowed."""
     detail: str
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    status: str
+    degraded: dict[str, str] = {}
 
 
 async def check_sources(
@@ -59,6 +67,34 @@ async def check_ledger(ledger: Ledger) -> Finding:
     except SourceError as error:
         return Finding("database", False, f"{error}; see database.url or DATABASE_URL")
     return Finding("database", True, "reachable")
+
+
+async def check_redis(settings: RedisSettings | None) -> Finding:
+    """Where the processes share the vendors' limits."""
+    if settings is None:
+        return Finding("redis", None, "not configured; each process keeps to the vendors' limits by itself")
+    try:
+        await ping(settings.url, min(settings.patience, PROBE_SECONDS))
+    except RedisAway as error:
+        return Finding("redis", False, f"{error}; see [redis] url")
+    return Finding("redis", True, f"reachable; shared by at most {settings.replicas} process(es)")
+
+
+async def check_running(public_url: str) -> Finding:
+    """What the gateway that serves at this address says of its sources."""
+    try:
+        async with (
+            asyncio.timeout(PROBE_SECONDS),
+            aiohttp.ClientSession() as session,
+            session.get(f"{public_url.rstrip('/')}/health/ready", allow_redirects=False) as response,
+        ):
+            ready = msgspec.json.decode(await response.read(), type=_Ready)
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+        return Finding("serving", None, f"no gateway answers at {public_url}")
+    if ready.degraded or ready.status != "ready":
+        troubles = [f"{source}: {trouble}" for source, trouble in sorted(ready.degraded.items())]
+        return Finding("serving", False, f"{public_url}: {', '.join([ready.status, *troubles])}")
+    return Finding("serving", True, f"{public_url}: ready, all sources well")
 
 
 async def check_mail(mail: Mail | None) -> Finding:

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,15 @@ from rich.table import Table
 from gateway.app import create_app
 from gateway.audit import operator
 from gateway.audit_commands import audit_app
-from gateway.check import Finding, check_issuers, check_ledger, check_mail, check_sources
+from gateway.check import (
+    Finding,
+    check_issuers,
+    check_ledger,
+    check_mail,
+    check_redis,
+    check_running,
+    check_sources,
+)
 from gateway.console import TOML, Config, in_office, ledger_at, read_settings, stop
 from gateway.keys import keys_app
 from gateway.matching import described_links, match_all
@@ -33,7 +41,9 @@ from gateway.settings import (
     load,
     load_tables,
     read_database,
+    read_door,
     read_mail,
+    read_redis,
     read_signin,
 )
 from gateway.telemetry import configure
@@ -356,7 +366,14 @@ async def _check_parts(
                 findings.append(await check_mail(mail))
             except SettingsError as error:
                 findings.append(Finding("mail", False, f"not configured: {error}"))
+            try:
+                findings.append(await check_redis(read_redis(tables, config.name, os.environ)))
+            except SettingsError as error:
+                findings.append(Finding("redis", False, f"not configured: {error}"))
             findings += await check_sources(config, ledger.tokens, os.environ, own_fields)
+            with suppress(SettingsError):  # told as one of the settings
+                if public_url := read_door(tables, config.name, os.environ).public_url:
+                    findings.append(await check_running(public_url))
         finally:
             await ledger.close()
     return findings

@@ -102,7 +102,9 @@ class Office:
                 sweeping = asyncio.create_task(sessions.keep_swept(), name="sessions")
                 stack.callback(sweeping.cancel)
             redis = self.settings.redis
-            self.network = Network(None if redis is None else SharedBudgets(redis.url, redis.replicas, redis.patience))
+            self.network = Network(
+                None if redis is None else SharedBudgets(redis.url, redis.replicas, redis.patience)
+            )
             stack.push_async_callback(self.network.close)
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)

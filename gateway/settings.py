@@ -242,24 +242,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
     for table in tables.keys() - known:
         raise SettingsError(f"{name}: [{table}] is unknown; there are {', '.join(sorted(known))}")
     database = read_database(tables, name, environment)
-    door = _table(Door, tables.get("gateway", {}), "gateway", name, environment)
-    if door.public_url:
-        _require_address(door.public_url, "gateway.public_url", name)
-    if door.file_link_key is not None and len(door.file_link_key) < 32:
-        raise SettingsError(f"{name}: gateway.file_link_key: at least 32 characters")
-    try:
-        ZoneInfo(door.timezone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise SettingsError(
-            f"{name}: gateway.timezone: {door.timezone!r} is unknown; write it as Europe/London"
-        ) from None
-    for network in door.trusted_proxies:
-        try:
-            ip_network(network)
-        except ValueError:
-            raise SettingsError(
-                f"{name}: gateway.trusted_proxies: {network!r}: an address or network, such as 10.0.0.0/8"
-            ) from None
+    door = read_door(tables, name, environment)
     roles = read_roles(tables, name, environment)
     signin = read_signin(tables, name, environment, roles)
     _require_sessions(signin, door.public_url, name)
@@ -283,7 +266,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
             Subscriptions, tables.get("subscriptions", {}), "subscriptions", name, environment
         ),
         viewing=_viewing(tables, name, environment),
-        redis=_redis(tables, name, environment),
+        redis=read_redis(tables, name, environment),
         api_keys=_api_keys(tables, name, environment),
         scim=_scim(tables, name, environment, roles),
         roles=roles,
@@ -404,7 +387,31 @@ def _require_sessions(signin: SignInSettings, public_url: str, name: str) -> Non
         raise SettingsError(f"{name}: {fault}")
 
 
-def _redis(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> RedisSettings | None:
+def read_door(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Door:
+    """The server itself. Raises SettingsError with what to mend."""
+    door: Door = _table(Door, tables.get("gateway", {}), "gateway", name, environment)
+    if door.public_url:
+        _require_address(door.public_url, "gateway.public_url", name)
+    if door.file_link_key is not None and len(door.file_link_key) < 32:
+        raise SettingsError(f"{name}: gateway.file_link_key: at least 32 characters")
+    try:
+        ZoneInfo(door.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise SettingsError(
+            f"{name}: gateway.timezone: {door.timezone!r} is unknown; write it as Europe/London"
+        ) from None
+    for network in door.trusted_proxies:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise SettingsError(
+                f"{name}: gateway.trusted_proxies: {network!r}: an address or network, such as 10.0.0.0/8"
+            ) from None
+    return door
+
+
+def read_redis(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> RedisSettings | None:
+    """Where processes meet. Raises SettingsError with what to mend."""
     if "redis" not in tables:
         return None
     settings: RedisSettings = _table(RedisSettings, tables["redis"], "redis", name, environment)

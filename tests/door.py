@@ -138,6 +138,7 @@ async def open_door(
     matched: bool = True,
     settings: Settings | None = None,
     own_fields: Sequence[CustomField] | None = None,
+    breakers: bool = False,
     **door: Any,
 ) -> AsyncIterator[Door]:
     """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``own_fields``
@@ -145,7 +146,7 @@ async def open_door(
     issuer = DemoIssuer(personas_of(world))
     async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
         settings = settings or settings_for(running.urls, **door)
-        settings = without_breakers(settings)
+        settings = settings if breakers else without_breakers(settings)
         if own_fields is not None:
             settings = msgspec.structs.replace(settings, own_fields=tuple(own_fields))
         app = create_app(settings, database_url, today=lambda: world.today)

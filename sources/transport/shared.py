@@ -142,6 +142,21 @@ return 1
 )
 
 
+class RedisAway(Exception):
+    """It does not answer as a Redis does; the message says how."""
+
+
+async def ping(url: str, patience: float) -> None:
+    """Raises RedisAway."""
+    redis: Any = Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
+    try:
+        await redis.ping()
+    except (RedisError, OSError, TimeoutError, ValueError) as error:
+        raise RedisAway(f"not reachable ({type(error).__name__})") from error
+    finally:
+        await redis.aclose()
+
+
 class Share(msgspec.Struct, frozen=True):
     """What one call takes of one limit."""
 

@@ -222,6 +222,15 @@ class Network:
         """Should budgets be shared, and are they not?"""
         return self._shared is not None and self._shared.lost
 
+    def troubles(self) -> dict[str, str]:
+        """What is amiss, by source and as ``redis``; empty where all is well."""
+        found = {"redis": "away: each process takes its part of the limits"} if self.redis_away else {}
+        for source, states in self.states().items():
+            for state in states:
+                if state.trouble:
+                    found.setdefault(source, state.trouble)
+        return found
+
     async def close(self) -> None:
         if self._shared is not None:
             await self._shared.close()

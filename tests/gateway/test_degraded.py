@@ -1,0 +1,78 @@
+"""A source that fails for a while: left alone, told of where operators look, and used again soon after."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from gateway.check import check_redis, check_running
+from gateway.settings import RedisSettings
+from sources.sandbox.world import World
+from tests.conftest import fresh_database
+from tests.door import Answer, Door, open_door
+from tests.redis_server import redis_server
+
+HOME = """query($id: ID!) { account(id: $id) {
+  name invoices(first: 5) { nodes { number } } tickets(first: 5) { nodes { subject } }
+} }"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def breaking(world: World, postgres: str) -> AsyncIterator[Door]:
+    async with fresh_database(postgres) as url, open_door(world, url, breakers=True) as door:
+        yield door
+
+
+async def home(door: Door) -> Answer:
+    return await door.ask("owner-harbour", HOME, {"id": door.account_id(0)})
+
+
+async def ready(door: Door) -> tuple[int, dict[str, object]]:
+    async with door.session.get(f"{door.url}/health/ready") as response:
+        return response.status, await response.json()
+
+
+async def test_a_source_that_fails_is_left_alone_and_told_of_and_used_again_within_five_seconds(
+    breaking: Door,
+) -> None:
+    assert await ready(breaking) == (200, {"status": "ready", "degraded": {}})
+    assert (await check_running(breaking.url)).ok
+
+    breaking.boxes["xero"].faults.add("fail", status=503)
+    async with asyncio.timeout(20):
+        while not (await ready(breaking))[1]["degraded"]:
+            answer = await home(breaking)
+            assert answer.codes() == [("account.invoices", "SOURCE_UNAVAILABLE")]
+    breaking.forget_calls()
+    answer = await home(breaking)
+    assert answer.errors[0]["extensions"]["retryAfter"] > 0
+    assert answer.data["account"]["tickets"]["nodes"]
+    assert breaking.calls()["xero"] == 0
+    status, body = await ready(breaking)
+    assert (status, body["status"], list(body["degraded"])) == (200, "ready", ["xero"])  # type: ignore[call-overload]
+    finding = await check_running(breaking.url)
+    assert (finding.ok, "xero: failing: circuit " in finding.detail) == (False, True)
+
+    breaking.heal()
+    healed = time.monotonic()
+    while (await home(breaking)).errors:
+        assert time.monotonic() - healed < 5
+        await asyncio.sleep(0.05)
+    assert await ready(breaking) == (200, {"status": "ready", "degraded": {}})
+
+
+async def test_no_gateway_at_the_public_address_is_no_fault_of_the_settings() -> None:
+    finding = await check_running("http://127.0.0.1:1")
+
+    assert (finding.ok, finding.detail) == (None, "no gateway answers at http://127.0.0.1:1")
+
+
+async def test_redis_is_checked_where_it_is_configured() -> None:
+    async with redis_server() as redis:
+        there = await check_redis(RedisSettings(url=redis.url))
+        await redis.stop()
+        away = await check_redis(RedisSettings(url=redis.url))
+
+    assert ((await check_redis(None)).ok, there.ok, away.ok) == (None, True, False)
+    assert "see [redis] url" in away.detail
