@@ -83,8 +83,9 @@ class _Use(NamedTuple):
 
     field: str
     takes: Rule
-    writes: bool
-    """Arguments of a mutation say what to write, not what to look for."""
+    non_null: bool
+    told: bool
+    """Has it been said what it tells? Arguments of a mutation say what to write, not what to look for."""
     looks_up: str | None
     """The interface whose types are asked for by id through a loader, where the field gives one."""
 
@@ -95,7 +96,8 @@ def _arguments(rules: SchemaRules) -> Iterator[str]:
         use = _Use(
             f"{type_.name}.{name}",
             rules.fields.get((type_.name, name), PUBLIC),
-            writes=type_ is rules.schema.mutation_type,
+            non_null=isinstance(field.type, GraphQLNonNull),
+            told=type_ is rules.schema.mutation_type,
             looks_up=named.name if is_interface_type(named) and said.fetched else None,
         )
         for argument, definition in field.args.items():
@@ -108,22 +110,24 @@ def _asked(
     rules: SchemaRules, place: str, said: Declared, type_: Any, use: _Use, within: frozenset[str]
 ) -> Iterator[str]:
     """An argument, an input's field or an enum's value: what it says of itself, else what it is made of says."""
+    if said.rules and use.non_null:
+        yield f"{place}: restricted, but {use.field} is non-null and could not be refused; make its type nullable"
     takes = both(use.takes, *said.rules)
     assert takes is not None
     use = use._replace(takes=takes)
     if said.reveals is not None:
         yield from _told(rules, place, said, use.takes, use.looks_up, use.field)
-        return
+        use = use._replace(told=True)
     named = get_named_type(type_)
-    if is_input_object_type(named) and not use.writes:
+    if is_input_object_type(named):
         if named.name not in within:
             for name, field in named.fields.items():
                 inner = f"{named.name}.{name}"
                 yield from _asked(rules, inner, declared(field), field.type, use, within | {named.name})
-    elif is_enum_type(named) and not use.writes:
+    elif is_enum_type(named):
         for name, value in named.values.items():
             yield from _asked(rules, f"{named.name}.{name}", declared(value), None, use, within)
-    elif not use.writes:
+    elif not use.told:
         yield f"{place}: asked with in {use.field}; {SAY}"
 
 

@@ -371,6 +371,20 @@ def test_a_filter_within_filters() -> None:
     ] == ["Inner.secret"]
 
 
+def test_what_is_said_of_an_argument_hides_nothing_that_is_said_within() -> None:
+    @strawberry.input
+    class By:
+        secret: str | None = field(reveals("Secretive.secret"))
+        silent: str | None = None
+
+    assert [
+        line.partition(";")[0]
+        for line in faults(asked(AUTHENTICATED, argument=reveals(), of=By | None, gives=Secretive | None))
+    ] == [
+        "By.secret: reveals Secretive.secret, which takes invoices:read, but using it in Query.thing takes signing in"
+    ]
+
+
 def test_an_ordering_that_tells_what_reading_would_not() -> None:
     Order = strawberry.enum(Enum("Order", ["OPEN", "SECRET", "SILENT"]))  # noqa: N806
     open_, secret, _ = Order.__strawberry_definition__.values
@@ -399,6 +413,19 @@ def test_a_default_that_nobody_could_refuse() -> None:
     assert faults(asked(AUTHENTICATED, reveals(), of=By | None)) == [
         "By.always: restricted, but everyone has to use it; make it nullable, without a default",
         "By.order: its default Order.SECRET is restricted; choose another default",
+    ]
+
+
+def test_a_restricted_argument_of_a_field_that_could_not_be_refused() -> None:
+    @strawberry.input
+    class By:
+        guarded: str | None = field(reveals(), INVOICES)
+
+    assert faults(asked(AUTHENTICATED, argument=None, of=By | None, gives=str)) == [
+        "By.guarded: restricted, but Query.thing is non-null and could not be refused; make its type nullable",
+        "Query.thing: restricted but non-null; make its type nullable",
+        "Query.thing: works out something of other records; write @reveals(fields: [...]) with what it tells of, an empty "
+        "list where that is nothing",
     ]
 
 
