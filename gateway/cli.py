@@ -1,4 +1,4 @@
-"""The commands: ``gateway demo | serve | check | schema | links | organisations | members | keys | sessions | audit``."""
+"""The commands: ``gateway demo | serve | check | schema | permissions | links | organisations | members | keys | sessions | audit``."""
 
 import asyncio
 import difflib
