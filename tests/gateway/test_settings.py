@@ -14,6 +14,7 @@ from sources.transport.smtp import Encryption
 from sources.transport.wiring import Wiring
 
 EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
+ADDRESSES = {"GATEWAY_DATABASE_URL": "postgresql://gateway@db/ledger", "REDIS_URL": "redis://redis/0"}
 
 BASE = """
 [[signin.issuers]]
@@ -190,6 +191,11 @@ WRONG = {
     "unknown zone": (BASE + "[gateway]\ntimezone='London'", "gateway.timezone: 'London' is unknown; write it as Europe/London"),
     "climbing zone": (BASE + "[gateway]\ntimezone='../../etc/passwd'", "gateway.timezone: "),
     "public url without scheme": (BASE + "[gateway]\npublic_url='portal.example'", "gateway.public_url: an address that begins with https://"),
+    "another cache": (BASE + "[redis]\nurl='http://redis:6379'", "redis.url: begin with redis://"),
+    "too many replicas": (BASE + "[redis]\nurl='redis://redis'\nreplicas=0", "redis.replicas: "),
+    "a deadline of no time": (BASE + "[gateway.deadlines]\nHome=0", "gateway.deadlines"),
+    "an unknown priority": (BASE + "[gateway.priorities]\nHome='urgent'", "gateway.priorities"),
+    "a share of nothing": (BASE + "background_share=0", "sources.crm.background_share: "),
     "another database": (BASE + "[database]\nurl='mysql://root:hush@db/x'", "database.url: begin with postgresql://"),
     "fields in single brackets": (BASE + "[fields]\ntype='Account'", "fields: write each field under [[fields]], in double brackets"),
     "fields a number": ("fields = 5\n" + BASE, "fields: write each field under [[fields]], in double brackets"),
@@ -297,7 +303,7 @@ def example(*alternatives: str) -> str:
 
 def load_example(folder: Path, text: str):  # type: ignore[no-untyped-def]
     environment = dict.fromkeys(re.findall(r'env = "(\w+)"', text), "x" * 40)
-    return read(folder, text, environment | {"GATEWAY_DATABASE_URL": "postgresql://gateway@db/ledger"})
+    return read(folder, text, environment | ADDRESSES)
 
 
 def test_the_example_works_as_it_stands(tmp_path: Path) -> None:
