@@ -191,7 +191,12 @@ class _Connection:
         return headers
 
     async def _watch(self, caller: Caller) -> None:
-        self._end(await caller.watch())
+        try:
+            self._end(await caller.watch())
+        except Exception as error:
+            # Whoever is not watched any more must not stay.
+            log.error("socket_not_watched", exc_info=error)
+            self._end(Ended(1011, "internal error"))
 
     async def _take(self, message: _Ping | _Pong | _Subscribe | _Complete) -> None:
         if isinstance(message, _Ping):

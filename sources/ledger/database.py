@@ -32,8 +32,9 @@ _UNSTORABLE = re.compile("[\\0\ud800-\udfff]")
 _REFUSED = ("28", "3D")
 """PostgreSQL's error classes for a wrong user or password and for an unknown database (its manual, appendix A)."""
 
-_BUSY = ("08", "53", "57P")
-"""Its classes for a broken connection, for too many of them, and for starting, stopping or being stopped."""
+_BUSY = ("08", "53", "57P", "55000")
+"""Its classes for a broken connection, for too many of them, and for starting, stopping or being stopped; and its code for
+a database that an operator lets nobody into."""
 
 _SESSION = {
     "application_name": "backoffice-gateway",

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
+import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -205,6 +208,32 @@ async def test_a_session_opens_a_socket_of_its_own_page_which_closes_on_signing_
         assert (await socket.closed(AT_ONCE))[0] == 4401
 
 
+async def test_when_a_session_turns_to_another_organisation_its_subscriptions_do(door: Door) -> None:
+    first = await member(door, "owner-harbour")
+    second = msgspec.structs.replace(first, id=uuid4().hex, organisation="moeller")
+    await door.office.ledger.members.add(second, granting(door))
+    browser = Browser(door.url, door.session)
+    await browser.sign_in("owner-harbour")
+    await browser.call("POST", "/session/organisation", {"organisation": "harbour"})
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.own.items())
+    async with connected(door, {"Cookie": cookie, "Origin": PUBLIC}) as socket:
+        await socket.say("connection_init")
+        assert await socket.hear() == {"type": "connection_ack"}
+        await socket.subscribe("subscription { viewer { organisation { id } } }", "viewer")
+        assert (await socket.told("viewer"))["data"]["viewer"]["organisation"] == {"id": "harbour"}
+        await socket.subscribe(MEMBERS, "members")
+        await listening(door, 1)
+        await browser.call("POST", "/session/organisation", {"organisation": "moeller"})
+        assert (await socket.told("viewer"))["data"]["viewer"]["organisation"] == {"id": "moeller"}
+        await listening(door, 1)
+
+        await change(door, "standard-harbour", "finance")
+        await change(door, "standard-moeller", "finance", "standard")
+        told = (await socket.told("members"))["data"]["members"]
+        assert (told["kind"], told["member"]["roles"]) == ("ROLES_CHANGED", ["finance", "standard"])
+    await door.office.ledger.members.remove("moeller", second.id, granting(door))
+
+
 @pytest.mark.parametrize("origin", [None, "https://evil.example", "null", "http://gateway.localhost"])
 async def test_another_sites_page_gets_no_socket_by_the_cookie_that_comes_along(
     door: Door, origin: str | None
@@ -232,6 +261,24 @@ async def test_while_the_ledger_is_not_heard_it_is_asked(world: World, postgres:
             assert (await socket.closed(AT_ONCE))[0] == 4403
             assert (await events.hear())[1]["errors"][0]["extensions"]["code"] == "FORBIDDEN"
         await nothing_left_open(deaf)
+
+
+async def test_when_nobody_can_say_who_it_is_a_connection_ends_and_others_stay(
+    world: World, postgres: str
+) -> None:
+    async with fresh_database(postgres) as url, open_door(world, url, membership="ledger") as door:
+        admin = await asyncpg.connect(postgres)
+        database = urlsplit(url).path.removeprefix("/")
+        async with signed_in(door, "finance-harbour") as unknown, signed_in(door, "support") as known:
+            cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+            await admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+            await admin.execute(cut, database)
+
+            assert (await unknown.closed(AT_ONCE))[0] == 1013
+            assert (await asks(known))["data"]["viewer"]["roles"] == ["support"]
+            await admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+        await nothing_left_open(door)
+        await admin.close()
 
 
 async def test_when_the_server_stops_all_that_is_open_is_told(world: World, postgres: str) -> None:
