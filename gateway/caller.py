@@ -31,7 +31,7 @@ BOOKS = (
 )
 """Whose changes may change who somebody is."""
 
-UNHEARD_SECONDS = 4.0
+UNHEARD_SECONDS = 3.0
 """How often to ask while nobody would tell us."""
 ROUTINE_SECONDS = 60.0
 """How often to ask anyway: an issuer tells nobody that it has withdrawn a key or an opaque token."""

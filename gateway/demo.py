@@ -437,6 +437,24 @@ mutation Accept($input: AcceptInvitationInput!) {
 ACCEPT_VARIABLES = '{"input": {"idempotencyKey": "accept-1", "secret": ""}}'
 
 
+WATCH = """subscription MembersChange {
+  members { kind member { name roles } invitation { email } }
+}
+"""
+
+VIEW_AS = """# As the support agent. Then send X-View-As with the viewing's id, in the Headers tab: any query shows what the member sees.
+mutation StartViewing($input: StartViewingInput!) {
+  startViewing(input: $input) {
+    viewing { id expiresAt }
+    userErrors { message code field }
+  }
+}
+"""
+VIEW_AS_VARIABLES = """{
+  "input": { "idempotencyKey": "view-1", "memberId": "of the sample Members", "reason": "ticket 4711", "minutes": 15 }
+}"""
+
+
 def sample_queries(account: str) -> tuple[SampleQuery, ...]:
     """What opens in GraphiQL."""
     return (
@@ -446,6 +464,8 @@ def sample_queries(account: str) -> tuple[SampleQuery, ...]:
         SampleQuery("Members", MEMBERS, "{}"),
         SampleQuery("Invite a member", INVITE, INVITE_VARIABLES),
         SampleQuery("Accept an invitation", ACCEPT, ACCEPT_VARIABLES),
+        SampleQuery("Watch the members", WATCH, "{}"),
+        SampleQuery("View as a member (staff)", VIEW_AS, VIEW_AS_VARIABLES),
         SampleQuery("Help articles", ARTICLES, '{"text": "invoice"}'),
     )
 
