@@ -18,6 +18,7 @@ from gateway.errors import log_sources, of_source
 from gateway.files import FIELDS, content, disposition, media_type
 from gateway.graphiql import GraphiQLConfig
 from gateway.graphiql import routes as graphiql_routes
+from gateway.metrics import Metrics
 from gateway.office import Office
 from gateway.scim.routes import ScimRoutes
 from gateway.session.routes import allow_portals
@@ -80,6 +81,8 @@ def create_app(
         Route("/health/live", _live),
         Route("/health/ready", ready),
     ]
+    if settings.door.metrics != "off":
+        routes.append(Route("/metrics", Metrics(office).answer))
     if settings.signin.sessions:
         routes += session_routes(office)
     if settings.door.graphiql:

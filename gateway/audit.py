@@ -124,6 +124,8 @@ class AuditTrail:
         self._lost = 0
         self._lost_since: datetime | None = None
         self._refusals = _Refusals()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        """How many operations of each kind ended in which way; of refusals each one, although few are recorded."""
         self.lost = 0
         """Records of reads that were dropped; stays 0 where reads are ``required``."""
 
@@ -212,6 +214,7 @@ class AuditTrail:
 
     def refused(self, client: str, code: str) -> None:
         """A request whose sign-in was refused. Many of one address become one record per minute."""
+        self.outcomes[AuditKind.REFUSAL.value, AuditOutcome.REFUSED.value] += 1
         if self._refusals.first(client, code):
             self._add(self._refusal(client), None, Done(AuditOutcome.REFUSED, (code,)))
         self._news.set()
@@ -237,6 +240,8 @@ class AuditTrail:
     # -- handing over -------------------------------------------------------------------------------------------
 
     def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
+        if record.kind is not AuditKind.REFUSAL:
+            self.outcomes[record.kind.value, done.outcome.value] += 1
         ids = _storable(touched.ids()) if touched else []
         kept = _bounded(ids)
         finished = msgspec.structs.replace(

@@ -51,6 +51,8 @@ class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """At least 32 characters, the same in all processes; None: made at start, for a single process."""
     file_link_seconds: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 300
     graphiql: bool = True
+    metrics: Literal["open", "staff", "off"] = "staff"
+    """Who may GET /metrics: anybody who reaches it, the firm's staff, or nobody."""
     timezone: str = "UTC"
     """The firm's calendar, by its IANA name: what is overdue changes at its midnight."""
     trusted_proxies: tuple[str, ...] = ()

@@ -5,9 +5,10 @@ row whose customer is not the one asked for is dropped, logged and counted. What
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -61,15 +62,24 @@ class Reach(msgspec.Struct, frozen=True):
     internal_notes: bool = False
 
 
+ViolationKind = Literal["account", "comment", "contact", "row", "version"]
+"""What it was a row of; ``row``: an invoice, a ticket or a document."""
+
+
 class Violations:
-    """Counts rows that a source returned for somebody else; must stay 0."""
+    """Counts rows that a source returned for somebody else, by source and kind; must stay 0."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.counts: Counter[tuple[str, ViolationKind]] = Counter()
 
-    def record(self, source: str, kind: str) -> None:
+    @property
+    def total(self) -> int:
+        """Of all sources and kinds."""
+        return self.counts.total()
+
+    def record(self, source: str, kind: ViolationKind) -> None:
         """Logs without data: neither the row nor whose it is."""
-        self.total += 1
+        self.counts[source, kind] += 1
         log.error("scope_violation", source=source, kind=kind)
 
 
@@ -428,7 +438,7 @@ class ScopedSources:
             answers[customer] if isinstance(customer, Ref) else customer or none for customer in counterparts
         ]
 
-    def _kept(self, page: Page[R], allowed: Callable[[R], bool], source: str, kind: str) -> Page[R]:
+    def _kept(self, page: Page[R], allowed: Callable[[R], bool], source: str, kind: ViolationKind) -> Page[R]:
         if all(map(allowed, page.rows)):
             return page
         kept = []
