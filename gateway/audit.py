@@ -32,6 +32,8 @@ RETRY_SECONDS = 0.5
 WRITE_SECONDS = 8.0
 """For one batch."""
 BATCH = 1_000
+BATCH_IDS = 100_000
+"""Of one batch, but for its last record: some ten megabytes."""
 CLOSE_SECONDS = 10.0
 """For what is left at the end."""
 
@@ -39,6 +41,8 @@ RECORD_IDS = 20_000
 """Of one audit record: as many rows as an operation may read."""
 RECORD_BYTES = 1 << 20
 """Of the ids in one audit record."""
+QUEUED_IDS = 1_000_000
+"""Of all records that wait, about 100 MB."""
 NAME_LENGTH = 200
 
 REFUSAL_SECONDS = 60.0
@@ -117,6 +121,7 @@ class AuditTrail:
     def __init__(self, store: AuditStore, settings: Audit) -> None:
         self._store, self._settings = store, settings
         self._queue: deque[_Queued] = deque()
+        self._queued_ids = 0
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -264,10 +269,11 @@ class AuditTrail:
         return self._settings.reads == "required" and record.kind is not AuditKind.REFUSAL
 
     def _full(self) -> bool:
-        return len(self._queue) >= self._settings.queue
+        return len(self._queue) >= self._settings.queue or self._queued_ids >= QUEUED_IDS
 
     def _put(self, queued: "_Queued") -> None:
         self._queue.append(queued)
+        self._queued_ids += len(queued.record.records)
         self._news.set()
 
     def _lose(self, record: AuditRecord) -> None:
@@ -332,7 +338,7 @@ class AuditTrail:
         """Writes all that is queued now; False when it could not. What comes meanwhile waits for others again."""
         waiting = len(self._queue)
         while waiting:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, waiting))]
+            batch = self._taken(waiting)
             waiting -= len(batch)
             batch = [queued for queued in batch if queued.written is None or not queued.written.cancelled()]
             try:
@@ -344,6 +350,7 @@ class AuditTrail:
             except BaseException:
                 self._queue.extendleft(reversed(batch))
                 raise
+            self._queued_ids -= sum(len(queued.record.records) for queued in batch)
             self._own_up()
             for queued in batch:
                 if queued.written is not None and not queued.written.done():
@@ -351,6 +358,14 @@ class AuditTrail:
         if again:
             log.info("audit_writes_again")
         return True
+
+    def _taken(self, most: int) -> list["_Queued"]:
+        batch: list[_Queued] = []
+        ids = 0
+        while len(batch) < min(BATCH, most) and ids < BATCH_IDS:
+            batch.append(self._queue.popleft())
+            ids += len(batch[-1].record.records)
+        return batch
 
     def _failed(self, batch: Sequence["_Queued"], error: Exception, first: bool) -> None:
         """Writes that wait for their record are refused; everything else stays for another time."""

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
-    Row,
     delete,
     exists,
     func,
@@ -17,18 +16,18 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sources.ledger.audit_rows import COLUMNS, entry_of, selected, values_of
-from sources.ledger.audit_seal import NO_HASH, Seal
+from sources.ledger.audit_rows import entry_of, selected
+from sources.ledger.audit_seal import Seal
 from sources.ledger.audit_verifying import verified
+from sources.ledger.audit_writer import ChainWriter
 from sources.ledger.database import NAME, Database, failures, given, storable
 from sources.ledger.tables import audit, audit_checkpoints, audit_head, held, links, organisation_accounts
 from sources.ports.audit import AuditEntry, AuditHead, AuditQuery, AuditRecord, Stage, Verified
 from sources.ports.common import Key, Page, Ref
-from sources.ports.errors import InvalidRequest, SourceRejected
+from sources.ports.errors import InvalidRequest
 
 LOCK = "audit"
 SHOWN_RECORDS = 100
@@ -44,53 +43,16 @@ class AuditBook:
 
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database, self._seal = database, seal
-        self._seen = AuditHead(0, NO_HASH)
-        """The chain's end as this process wrote it last."""
+        self._writer = ChainWriter(database, seal)
 
     # -- adding -------------------------------------------------------------------------------------------------
 
     async def append(self, records: Sequence[AuditRecord], *, again: bool = False) -> None:
-        async with self._database.writing(LOCK, forgets=False) as connection:
-            if again:
-                records = await _missing(connection, records)
-            if not records:
-                return
-            row = (await connection.execute(select(audit_head))).one()
-            await self._require_own(connection, row)
-            sequence, hash_, key = row.sequence, row.hash, self._seal.key_id
-            rows = []
-            for record in records:
-                sequence += 1
-                hash_ = self._seal.record(key, hash_, sequence, record)
-                rows.append((sequence, *values_of(record), key, hash_))
-            # COPY takes a third of the processor time of an INSERT here.
-            driver = (await connection.get_raw_connection()).driver_connection
-            assert driver is not None
-            await driver.copy_records_to_table(audit.name, records=rows, columns=COLUMNS)
-            await connection.execute(
-                update(audit_head).values(
-                    sequence=sequence, hash=hash_, key_id=key, seal=self._seal.head(key, sequence, hash_)
-                )
-            )
-        self._seen = AuditHead(sequence, hash_)
+        await self._writer.append(records, again=again)
 
-    async def _require_own(self, connection: AsyncConnection, head: Row[*tuple[Any, ...]]) -> None:
-        """A chain that somebody else has cut or turned back is not continued: that would hide it."""
-        fault = ""
-        if not self._seal.knows(head.key_id):
-            fault = f"its end is sealed with a key that is not configured ({head.key_id})"
-        elif head.sequence < self._seen.sequence or (
-            head.sequence == self._seen.sequence and self._seen.sequence and head.hash != self._seen.hash
-        ):
-            fault = f"it ended at {self._seen.sequence} before and ends at {head.sequence} now"
-        elif head.sequence and head.seal != self._seal.head(head.key_id, head.sequence, head.hash):
-            fault = "its end is not sealed as it should be"
-        elif head.key_id is None and self._seal.key_id is not None and await _sealed(connection):
-            fault = "records are sealed with a key, but its end is not"
-        if fault:
-            raise SourceRejected(
-                NAME, f"the audit trail was tampered with: {fault}; run gateway audit verify"
-            )
+    async def close(self) -> None:
+        """Lets go of the writer's connection."""
+        await self._writer.close()
 
     async def shares(self, owners: Sequence[Ref]) -> Sequence[str | None]:
         asked = [ref for ref in dict.fromkeys(owners) if storable((ref.source, ref.id))]
@@ -193,7 +155,7 @@ class AuditBook:
             younger = select(func.min(audit.c.sequence)).where(audit.c.at >= before)
             kept = (await connection.execute(younger)).scalar()
             head = (await connection.execute(select(audit_head))).one()
-            await self._require_own(connection, head)
+            await self._writer.require_own(head._mapping, lambda: _sealed(connection))
             upto = head.sequence if kept is None else kept - 1
             ends = select(audit.c.sequence, audit.c.hash).where(audit.c.sequence == upto)
             end = (await connection.execute(ends)).first()
@@ -219,19 +181,6 @@ class AuditBook:
             deleted += gone.rowcount
             if gone.rowcount < DELETED:
                 return deleted
-
-
-async def _missing(connection: AsyncConnection, records: Sequence[AuditRecord]) -> list[AuditRecord]:
-    """Those that no earlier attempt has written."""
-    there = select(audit.c.operation, audit.c.stage, audit.c.organisation_id).where(
-        audit.c.operation.in_({record.operation for record in records})
-    )
-    written = {tuple(row) for row in await connection.execute(there)}
-    return [
-        record
-        for record in records
-        if (record.operation, record.stage.value, record.organisation) not in written
-    ]
 
 
 async def _sealed(connection: AsyncConnection) -> bool:

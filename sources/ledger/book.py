@@ -48,7 +48,8 @@ class Ledger:
 
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
-        self.audit = AuditBook(database, seal)
+        self._audit = AuditBook(database, seal)
+        self.audit = self._audit
         self.links = Links(database)
         members = Members(database)
         self.members = members
@@ -93,6 +94,7 @@ class Ledger:
             await connection.execute(select(1))
 
     async def close(self) -> None:
+        await self._audit.close()
         await self._database.close()
 
 

@@ -129,6 +129,14 @@ class Database:
         finally:
             await connection.close()
 
+    def patience(self) -> float:
+        """The seconds that whoever asks still has."""
+        return self._patience()
+
+    async def driver(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection without SQLAlchemy, which the asker closes. Inside ``failures``."""
+        return await self._connector(COMMAND_SECONDS)()
+
     def _connector(self, command_seconds: float | None) -> Connect:
         # asyncpg reads the address itself: it knows libpq's spellings (sslmode, passfile, several hosts, sockets).
         async def connect() -> "asyncpg.Connection[asyncpg.Record]":
@@ -210,13 +218,15 @@ def failures() -> Iterator[None]:
         raise SourceTimeout(NAME, "the database did not answer in time") from error
     except OSError as error:
         raise SourceUnavailable(NAME, "the database is unreachable; check database_url") from error
-    except DBAPIError as error:
-        code = str(getattr(error.orig, "sqlstate", None) or "")
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        by_alchemy = isinstance(error, DBAPIError)
+        code = str(getattr(error.orig if by_alchemy else error, "sqlstate", None) or "")
+        broken = error.connection_invalidated if by_alchemy else isinstance(error, asyncpg.InterfaceError)
         if code.startswith(_REFUSED):
             raise SourceRejected(
                 NAME, "the database refuses the connection; check database_url", vendor_code=code
             ) from error
-        if error.connection_invalidated or code.startswith(_BUSY):
+        if broken or code.startswith(_BUSY):
             raise SourceUnavailable(
                 NAME, "the database has closed or cannot take connections", vendor_code=code or None
             ) from error
