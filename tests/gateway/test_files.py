@@ -43,9 +43,17 @@ async def link(door: Door, persona: str, kind: str = "document") -> str:
 def principal(door: Door, persona: str) -> Principal:
     """As signing in makes it."""
     role, _, organisation = persona.rpartition("-")
-    if not role:
-        return Principal(persona, None, None, (persona,), Roles().scopes_of([persona]), None)
-    return Principal(persona, None, None, (role,), Roles().scopes_of([role]), organisation, (organisation,))
+    roles = (role or persona,)
+    return Principal(
+        persona,
+        None,
+        None,
+        roles,
+        Roles().scopes_of(roles),
+        organisation if role else None,
+        (organisation,) if role else (),
+        issuer=door.issuer.url,
+    )
 
 
 async def test_an_invoice_comes_as_a_pdf_to_be_stored(door: Door) -> None:

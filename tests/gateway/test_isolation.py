@@ -499,7 +499,7 @@ async def test_staff_acting_for_an_organisation_see_it_alone(
     }
 
 
-async def test_staff_acting_for_an_organisation_that_does_not_exist_see_nothing(door: Door) -> None:
+async def test_staff_acting_for_an_organisation_that_does_not_exist_are_told_so(door: Door) -> None:
     answer = await door.ask(
         "admin",
         "query Q($id: ID!) { viewer { organisation { id } } accounts { nodes { id } } account(id: $id) { id } }",
@@ -507,7 +507,8 @@ async def test_staff_acting_for_an_organisation_that_does_not_exist_see_nothing(
         headers={"X-Organisation": "nobody"},
     )
 
-    assert answer.data == {"viewer": {"organisation": None}, "accounts": {"nodes": []}, "account": None}
+    assert (answer.status, answer.codes()) == (400, [("", "BAD_USER_INPUT")])
+    assert "data" not in answer.body
 
 
 async def test_a_caller_without_organisation_and_without_staff_role_sees_nothing(door: Door) -> None:
