@@ -232,7 +232,7 @@ async def test_documents_of_the_same_moment_are_neither_lost_nor_doubled(store: 
             lambda d: d.kind == "statements" and "2024" in d.tags and "reminders" in d.file_name,
         ),
     ],
-    ids=str,
+    ids=lambda value: "agrees" if callable(value) else str(value),
 )
 async def test_filters_agree_with_the_world(
     store: Store, wanted: dict[str, Any], fits: Callable[[Document], bool]

@@ -348,7 +348,7 @@ async def test_a_planted_secret_is_never_taken_over(browser: Browser) -> None:
         {"auth_time": "yesterday"},
         {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
     ],
-    ids=str,
+    ids=lambda changes: "".join(changes),
 )
 async def test_an_id_token_that_is_not_right_signs_nobody_in(
     portal: Door, browser: Browser, changes: dict[str, Any]
