@@ -25,8 +25,10 @@ class Viewing:
     async def principal(self, staff: Principal, id_: str) -> Principal:
         """Never more than the other sees, and never more than the member of staff does. Raises SignInRefused 403, which
         reads the same for a viewing that has expired or ended, is somebody else's or never was."""
+        if staff.kind != "person" or VIEW_AS not in staff.scopes:
+            raise _over()
         try:
-            (viewing,) = await self._viewings.viewings([id_])
+            viewing = await self._viewings.begun_by(staff.identity, id_)
             if viewing is None or not viewing.runs or not _may_use(staff, viewing):
                 raise _over()
             if viewing.member is None:
@@ -86,10 +88,8 @@ def seen(scopes: Iterable[str]) -> frozenset[str]:
 
 def _may_use(staff: Principal, viewing: ViewingRecord) -> bool:
     return (
-        staff.kind == "person"
-        and staff.identity == viewing.staff
+        staff.identity == viewing.staff
         and staff.credential == viewing.credential
-        and VIEW_AS in staff.scopes
         and (EVERYBODY in staff.scopes or viewing.organisation in staff.organisations)
     )
 

@@ -60,6 +60,22 @@ class Viewings:
             if row.ended_at is None:
                 await connection.execute(update(table).where(*own).values(ended_at=datetime.now(UTC)))
 
+    async def begun_by(self, staff: str, viewing: str) -> ViewingRecord | None:
+        memory, key = self._database.memory, ("viewing of", staff, viewing)
+        known = memory.recall([key])
+        if known or not storable([staff, viewing]):
+            return known.get(key)
+        begun = memory.begin()
+        query = select(table).where(table.c.id == viewing, table.c.staff == staff)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            # Not kept, as made-up ones would fill the memory. Another's is asked for each time, too.
+            return None
+        found = _viewing(row)
+        memory.keep(begun, {key: found})
+        return found
+
     async def viewings(self, ids: Sequence[str]) -> Sequence[ViewingRecord | None]:
         memory = self._database.memory
         keys = {id_: ("viewing", id_) for id_ in ids}

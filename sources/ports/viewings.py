@@ -50,5 +50,9 @@ class ViewingStore(Protocol):
     async def end(self, viewing: str, staff: str) -> None:
         """Ending one again changes nothing. Refused: NOT_FOUND, also for somebody else's."""
 
+    async def begun_by(self, staff: str, viewing: str) -> ViewingRecord | None:
+        """One's own, answered from memory. None where there is no such viewing or somebody else has begun it, which cost
+        the same."""
+
     async def viewings(self, ids: Sequence[str]) -> Sequence[ViewingRecord | None]:
         """In the order asked, whoever's; answered from memory."""
