@@ -247,7 +247,14 @@ class AuditTrail:
     def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
         if record.kind is not AuditKind.REFUSAL:
             self.outcomes[record.kind.value, done.outcome.value] += 1
-        ids = _storable(touched.ids()) if touched else []
+        ids: list[str] = []
+        owners: Mapping[Owner, list[str]] = {}
+        if touched is not None:
+            ids = _storable(touched.ids())
+            # Whoever sees all customers may have read of many: each of them is to know of its share.
+            if record.staff and record.organisation is None:
+                owners = touched.by_owner()
+            touched.release()
         kept = _bounded(ids)
         finished = msgspec.structs.replace(
             record,
@@ -260,9 +267,7 @@ class AuditTrail:
         if record.stage is Stage.WHOLE and self._full() and not self._spares(record):
             self._lose(record)
             return
-        # Whoever sees all customers may have read of many: each of them is to know of its share.
-        over_many = touched is not None and record.staff and record.organisation is None
-        self._put(_Queued(finished, touched.by_owner() if touched and over_many else {}))
+        self._put(_Queued(finished, owners))
 
     def _spares(self, record: AuditRecord) -> bool:
         """Is it kept although the queue is full? Reads that were let in before it was."""

@@ -58,6 +58,10 @@ class Touched:
                 found.setdefault(organisation, {})[id_] = None
         return {owner: list(ids) for owner, ids in found.items()}
 
+    def release(self) -> None:
+        """Lets go of the records: what else is left of a request may wait for the garbage collector, and they with it."""
+        self._answers.clear()
+
     def _records(self) -> Iterator[Any]:
         for answer in self._answers:
             kind = type(answer)
