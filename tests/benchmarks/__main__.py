@@ -114,12 +114,11 @@ def _measured(folder: Path, own: set[int], effort: Effort, shape: str) -> dict[s
 
 def _audited(folder: Path, own: set[int], quick: bool) -> dict[str, Any]:
     folder.chmod(0o755)
-    # Many short rounds: what else a machine does falls on both alike.
-    rounds, requests = (8, 150) if quick else (30, 300)
+    effort = audit.Effort(2, 4, 150) if quick else audit.Effort(6, 8, 200)
     with EmbeddedPostgres() as postgres:
         _say("starting PostgreSQL ...")
         url = postgres.start(folder / "postgres")
-        return uvloop.run(audit.measured(folder, url, own, rounds, requests, _say))
+        return uvloop.run(audit.measured(folder, url, own, effort, _say))
 
 
 async def _run(contenders: AbstractAsyncContextManager[Bench], effort: Effort) -> dict[str, Any]:
