@@ -76,7 +76,7 @@ for line in $(sed -n 's/^ENV //p' Dockerfile | sed "s#\$PATH#$path#" | here); do
     set -- "$@" "$line"
 done
 cat >"$folder/etc/gateway.toml" <<TOML
-[signin]
+[[signin.issuers]]
 issuer = "http://127.0.0.1:9/"
 audience = "gateway"
 
