@@ -5,7 +5,7 @@ a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the sam
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any, cast
@@ -16,17 +16,21 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 
 from gateway.app import spare_the_collector
+from gateway.audit import AuditTrail
 from gateway.demo_issuer import AUDIENCE
 from gateway.endpoint import GraphQLEndpoint
 from gateway.execution.engine import Engine
 from gateway.office import Office
-from gateway.settings import Database, Door, Settings
+from gateway.settings import Audit, Database, Door, Settings
 from gateway.signin.demands import Demands
 from gateway.signin.door import SignIn
 from gateway.signin.settings import IssuerSettings, SignInSettings
 from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import Roles
+from sources.layers.touched import Touched
+from sources.ports.audit import AuditRecord, AuditStore
+from sources.ports.common import Ref
 from tests.benchmarks.comparison.graph import Schema
 from tests.benchmarks.comparison.rows import Upstreams
 
@@ -87,6 +91,17 @@ class Anyone:
         return self._principal
 
 
+class Nowhere:
+    """In the place of the ledger's audit trail, which this server has no database for: records are made, and let go."""
+
+    async def append(self, records: Sequence[AuditRecord], *, again: bool = False) -> None:
+        """Forgets them."""
+
+    async def shares(self, owners: Sequence[Ref]) -> Sequence[str | None]:
+        """Nobody's."""
+        return [None] * len(owners)
+
+
 class Comparison:
     """What the endpoint needs of an Office."""
 
@@ -104,17 +119,20 @@ class Comparison:
         )
         self.schema = Schema()
         self.engine = Engine(self.schema)
+        self.audit = AuditTrail(cast(AuditStore, Nowhere()), Audit())
         self._upstreams = Upstreams(upstream_urls())
 
-    async def context(self, principal: Principal) -> Context:
+    async def context(self, principal: Principal, touched: Touched) -> Context:
         """For one request of this caller."""
         return Context(principal, self.schema.policy, self._upstreams)
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """As the gateway's: the collector is told when everything is there."""
+        self.audit.start()
         spare_the_collector()
         yield
+        await self.audit.close()
         await self._upstreams.close()
 
 
