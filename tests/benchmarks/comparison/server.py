@@ -108,7 +108,8 @@ class Comparison:
     def __init__(self) -> None:
         issuer = os.environ.get("BENCH_ISSUER")
         audience = os.environ.get("BENCH_AUDIENCE", AUDIENCE)
-        signin = SignInSettings(issuers=(IssuerSettings(issuer=issuer or "", audience=audience),))
+        believed = IssuerSettings(issuer=issuer or "", audience=audience, believed_for=("customers", "staff"))
+        signin = SignInSettings(issuers=(believed,))
         self.settings = Settings(Door(), Database(), signin, {})
         # Its callers are customers' by their claims: no ledger is asked.
         nobody = cast(Any, None)
