@@ -101,11 +101,18 @@ class _Running:
                         if refused := await self._recorded(self._subscribe):
                             yield refused
                             return
-                elif event := self._next.result():
-                    self._next = None
-                    yield await self._event(event[0])
-                else:
+                    continue
+                try:
+                    event = self._next.result()
+                except Exception as error:
+                    # It is over, and the connection's other operations go on.
+                    told = GraphQLError(str(error), original_error=error)
+                    yield answered(ExecutionResult(None, [told]), self._request_id)
                     return
+                if event is None:
+                    return
+                self._next = None
+                yield await self._event(event[0])
         finally:
             changed.cancel()
             await asyncio.gather(changed, return_exceptions=True)

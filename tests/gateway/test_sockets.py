@@ -12,7 +12,7 @@ from gateway import sockets
 from gateway.limits import MAX_BODY_BYTES
 from gateway.settings import Subscriptions
 from tests.door import Door
-from tests.streams.client import PATIENCE, connected, nothing_left_open, signed_in
+from tests.streams.client import PATIENCE, connected, nothing_left_open, signed_in, streaming
 
 VIEWER = "{ viewer { id roles organisation { id } } }"
 WATCH = "subscription { viewer { id } }"
@@ -135,6 +135,29 @@ async def test_a_denied_subscription_is_one_error_and_nothing_is_subscribed(door
         assert await socket.hear() == {"id": "1", "type": "complete"}
         running = [task.get_name() for task in asyncio.all_tasks()]
         assert "subscription" not in running
+
+
+async def test_a_subscription_whose_source_refuses_ends_alone(door: Door) -> None:
+    async with signed_in(door, "support") as socket:
+        await socket.subscribe(WATCH, "watch")
+        assert (await socket.told("watch"))["data"] == {"viewer": {"id": "support"}}
+        await socket.subscribe("subscription { members { kind } }", "members")
+        refused = await socket.hear()
+
+        assert (refused["type"], refused["id"]) == ("error", "members")
+        (error,) = refused["payload"]
+        assert error["message"] == "name the organisation that you act for"
+        assert error["extensions"]["code"] == "BAD_USER_INPUT"
+        await socket.subscribe(VIEWER, "ask")
+        assert (await socket.told("ask"))["data"]["viewer"]["id"] == "support"
+
+
+async def test_an_event_stream_whose_source_refuses_says_so(door: Door) -> None:
+    async with streaming(door, "support", "subscription { members { kind } }") as events:
+        event, told = await events.hear()
+
+        assert (event, told["errors"][0]["extensions"]["code"]) == ("next", "BAD_USER_INPUT")
+        assert (await events.hear())[0] == "complete"
 
 
 async def test_over_plain_http_a_subscription_says_how_to_ask(door: Door) -> None:
