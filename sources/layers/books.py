@@ -259,20 +259,20 @@ class ScopedBooks:
     async def create_service_account(self, account: ServiceAccountRecord) -> None:
         if account.organisation != self.served():
             raise WriteRefused(Refusal.NOT_FOUND, "there is no such organisation")
-        self.touched.name("ServiceAccount", account.id, account.organisation)
         await self._books.service_accounts.create(account)
+        self.touched.name("ServiceAccount", account.id, account.organisation)
 
     @changes("organisation")
     async def create_api_key(self, key: ApiKeyRecord, digest: bytes) -> None:
-        self.touched.name("ApiKey", key.id, self.served())
         await self._books.service_accounts.create_key(self.served(), key, digest)
+        self.touched.name("ApiKey", key.id, self.served())
 
     @changes("organisation")
     async def revoke_api_key(self, key: str, at: datetime) -> None:
-        self.touched.name("ApiKey", key, self.served())
         await self._books.service_accounts.revoke(self.served(), key, at)
+        self.touched.name("ApiKey", key, self.served())
 
     @changes("organisation")
     async def remove_service_account(self, account: str) -> None:
-        self.touched.name("ServiceAccount", account, self.served())
         await self._books.service_accounts.remove(self.served(), account)
+        self.touched.name("ServiceAccount", account, self.served())
