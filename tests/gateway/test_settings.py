@@ -63,6 +63,12 @@ def own_field(**changes: str) -> str:
 
 WRONG = {
     "no TOML": ("[signin", "gateway.toml: "),
+    "a short key of the audit trail": (BASE + "[audit]\nkey = 'short'", "audit.key: at least 32 characters"),
+    "a choice about reads that there is not": (BASE + "[audit]\nreads = 'never'", "audit.reads: "),
+    "a proxy that is no network": (
+        BASE + "[gateway]\ntrusted_proxies = ['proxy.example']",
+        "gateway.trusted_proxies: 'proxy.example': an address or network, such as 10.0.0.0/8",
+    ),
     "unknown table": (BASE + "[sorces]", "[sorces] is unknown; there are "),
     "no signin": (
         "[sources.crm]\nvendor='hubspot'\ntoken='x'",
