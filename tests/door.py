@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.app import create_app
 from gateway.demo import personas_of, sandboxes, save_members, save_organisations, settings_for
-from gateway.demo_issuer import DemoIssuer
+from gateway.demo_issuer import DemoIssuer, DemoPersona
 from gateway.matching import match_all
 from gateway.office import Office
 from gateway.server import Server
@@ -138,12 +138,13 @@ async def open_door(
     matched: bool = True,
     settings: Settings | None = None,
     own_fields: Sequence[CustomField] | None = None,
+    personas: Sequence[DemoPersona] | None = None,
     breakers: bool = False,
     **door: Any,
 ) -> AsyncIterator[Door]:
     """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``own_fields``
-    take the place of the demo's."""
-    issuer = DemoIssuer(personas_of(world))
+    and ``personas`` take the place of the demo's."""
+    issuer = DemoIssuer(personas or personas_of(world))
     async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
         settings = settings or settings_for(running.urls, **door)
         settings = settings if breakers else without_breakers(settings)

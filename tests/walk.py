@@ -114,6 +114,8 @@ def _inside(text: str) -> Iterator[str]:
 
 
 def _clear(text: str) -> str | None:
+    if " " in text:
+        return None
     try:
         clear = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
