@@ -330,7 +330,8 @@ async def test_requests_of_both_customers_at_once_do_not_mix(patient: Door, leak
 
     for (organisation, query, id_), answer in zip(asked, together, strict=True):
         assert leaks[organisation].in_(answer) == []
-        assert _lasting(answer.body) == alone[organisation, query, id_]
+        if "auditLog" not in query:  # which grows with every request
+            assert _lasting(answer.body) == alone[organisation, query, id_]
 
 
 def _lasting(answer: Any) -> Any:
