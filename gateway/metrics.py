@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.office import Office
 from gateway.signin.refused import SignInRefused, challenge
 from permissions.scopes import STAFF_SCOPES
-from sources.layers.scope import ViolationKind
+from sources.ports.violations import ViolationKind
 
 
 class Metrics:

@@ -24,12 +24,13 @@ from resolvers.context import Context
 from resolvers.schema import build_schema
 from sources.layers.books import BookReach, Books, ScopedBooks
 from sources.layers.matching import Matcher
-from sources.layers.scope import Backoffice, Reach, ScopedSources, Violations
+from sources.layers.scope import Backoffice, Reach, ScopedSources
 from sources.layers.touched import Touched
 from sources.ledger.audit_seal import Seal
 from sources.ledger.book import Ledger
 from sources.ports.errors import SourceError
 from sources.ports.viewings import ViewingTerms
+from sources.ports.violations import Violations
 from sources.registry import Kind
 from sources.transport.deadline import remaining
 from sources.transport.shared import SharedBudgets
@@ -110,7 +111,7 @@ class Office:
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 try:
                     port = source.row.connect(
-                        source.settings, Wiring(self.ledger.tokens, custom, self.network)
+                        source.settings, Wiring(self.ledger.tokens, custom, self.network, self.violations)
                     )
                 except (ValueError, SourceError) as error:
                     raise SettingsError(f"sources.{kind.value}: {error}") from error

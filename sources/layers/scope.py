@@ -5,13 +5,11 @@ row whose customer is not the one asked for is dropped, logged and counted. What
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import date
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from sources.layers.matching import CustomerSource, Matcher
 from sources.layers.reads import nobodys, scoped_by
@@ -32,11 +30,10 @@ from sources.ports.helpdesk import (
 )
 from sources.ports.links import Link, LinkStore
 from sources.ports.members import OrganisationStore
+from sources.ports.violations import ViolationKind, Violations
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-log = structlog.get_logger()
 
 UNISSUED = frozenset({InvoiceStatus.DRAFT, InvoiceStatus.UNKNOWN})
 """Invoices that no customer has been sent."""
@@ -60,27 +57,6 @@ class Reach(msgspec.Struct, frozen=True):
     accounts: frozenset[Ref] | None
     unissued_invoices: bool = False
     internal_notes: bool = False
-
-
-ViolationKind = Literal["account", "comment", "contact", "row", "version"]
-"""What it was a row of; ``row``: an invoice, a ticket or a document."""
-
-
-class Violations:
-    """Counts rows that a source returned for somebody else, by source and kind; must stay 0."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, ViolationKind]] = Counter()
-
-    @property
-    def total(self) -> int:
-        """Of all sources and kinds."""
-        return self.counts.total()
-
-    def record(self, source: str, kind: ViolationKind) -> None:
-        """Logs without data: neither the row nor whose it is."""
-        self.counts[source, kind] += 1
-        log.error("scope_violation", source=source, kind=kind)
 
 
 class ScopedSources:

@@ -48,17 +48,18 @@ async def windows_of(
     chunk: int,
     page_sizes: tuple[int, int],
     sort: Callable[[str], Any] = str,
+    astray: Callable[[], None] | None = None,
 ) -> list[Page[R] | SourceError]:
     """The window of each parent's list, in the order of ``parents``.
 
     ``chunk``: parent ids per call; ``page_sizes``: the smallest and largest page worth asking for; ``sort`` turns a key's
-    text into what the vendor orders by. A chunk that fails gives its SourceError to each of its parents.
+    text into what the vendor orders by. A row of none of the parents is dropped, and ``astray`` told of it. A chunk that fails gives its SourceError to each of its parents.
     """
     distinct = list(dict.fromkeys(parents))
     count = -(-len(distinct) // chunk) or 1
     size = -(-len(distinct) // count) or 1
     chunks = [distinct[i : i + size] for i in range(0, len(distinct), size)]
-    reader = _Reader(window, direction, fetch, parent_of, key_of, page_sizes, sort)
+    reader = _Reader(window, direction, fetch, parent_of, key_of, page_sizes, sort, astray)
     answers = await asyncio.gather(*(reader.read(ids) for ids in chunks), return_exceptions=True)
     found: dict[str, Page[R] | SourceError] = {}
     for ids, answer in zip(chunks, answers, strict=True):
@@ -81,6 +82,7 @@ class _Reader(Generic[R]):
         key_of: Callable[[R], Key],
         page_sizes: tuple[int, int],
         sort: Callable[[str], Any],
+        astray: Callable[[], None] | None,
     ) -> None:
         self._window = window
         # The last few of a list are the first few of the list turned round.
@@ -89,7 +91,7 @@ class _Reader(Generic[R]):
         self._after = window.before if backwards else window.after
         self._until = window.after if backwards else window.before
         self._fetch, self._parent_of, self._key_of = fetch, parent_of, key_of
-        self._page_sizes, self._sort = page_sizes, sort
+        self._page_sizes, self._sort, self._astray = page_sizes, sort, astray
 
     async def read(self, parents: Sequence[str]) -> dict[str, Page[R]]:
         wanted = self._window.size + 1  # one more tells whether a next page exists
@@ -107,7 +109,10 @@ class _Reader(Generic[R]):
             answer = await self._fetch(waiting, span, page, size)
             for row in answer.rows:
                 key, parent = self._key_of(row), self._parent_of(row)
-                if parent in seen and self._inside(key):
+                if parent not in seen:
+                    if self._astray:
+                        self._astray()
+                elif self._inside(key):
                     seen[parent][key.id] = (key, row)
             if not answer.more or not answer.rows:
                 break

@@ -4,6 +4,7 @@ import msgspec
 
 from sources.ports.common import CustomField
 from sources.ports.tokens import TokenStore
+from sources.ports.violations import Violations
 from sources.transport.traffic import Network
 
 
@@ -14,3 +15,5 @@ class Wiring(msgspec.Struct, frozen=True):
     custom: tuple[CustomField, ...] = ()
     network: Network = msgspec.field(default_factory=Network)
     """By which it calls its vendor."""
+    violations: Violations = msgspec.field(default_factory=Violations)
+    """Where it says that its vendor gave a row of somebody whom it was not asked for."""

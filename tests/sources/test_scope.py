@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from sources.layers.scope import Reach, ScopedSources, Violations
+from sources.layers.scope import Reach, ScopedSources
 from sources.ports.common import Key, Page, Ref, Window
 from sources.ports.crm import AccountQuery, ContactQuery
 from sources.ports.documents import DocumentQuery
 from sources.ports.erp import InvoiceQuery, InvoiceStatus
 from sources.ports.errors import SourceUnavailable
 from sources.ports.helpdesk import CommentQuery, TicketQuery
+from sources.ports.violations import Violations
 from tests.door import Door
 
 FEW = Window(first=5)

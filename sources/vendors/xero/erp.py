@@ -16,7 +16,6 @@ from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HttpClient
 from sources.transport.limits import SourceSettings
 from sources.transport.oauth import ClientCredentials, StoredRefreshToken
-from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
 from sources.vendors.xero.limits import LIMITS, readings
@@ -105,7 +104,7 @@ def connect(settings: Settings, wiring: Wiring) -> Erp:
         auth = ClientCredentials(
             NAME, settings.token_url, settings.client_id, settings.client_secret, settings.scope or None
         )
-    return Xero(settings, auth, OwnFields(wiring.custom), wiring.network)
+    return Xero(settings, auth, OwnFields(wiring.custom), wiring)
 
 
 class Xero:
@@ -113,8 +112,9 @@ class Xero:
 
     name = NAME
 
-    def __init__(self, settings: Settings, auth: Auth, own: OwnFields, network: Network) -> None:
+    def __init__(self, settings: Settings, auth: Auth, own: OwnFields, wiring: Wiring) -> None:
         self._settings = settings
+        self._violations, network = wiring.violations, wiring.network
         self._own = own
         self._http = HttpClient(
             NAME,
@@ -238,6 +238,7 @@ class Xero:
             chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000)),
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
             sort=_amount if query.order is InvoiceOrder.TOTAL else str,
+            astray=lambda: self._violations.record(NAME, "row"),
         )
         found = dict(zip(ids, pages, strict=True))
         answers: list[Page[InvoiceRecord] | SourceError] = []
@@ -347,7 +348,10 @@ class Xero:
         owed: dict[str, dict[str, list[tuple[Decimal, bool]]]] = {customer_id: {} for customer_id in ids}
         async for row in self._open_invoices(ids):
             by_currency = owed.get(row.contact.contact_id)
-            if by_currency is None or not row.amount_due or not row.currency_code:
+            if by_currency is None:
+                self._violations.record(NAME, "row")
+                continue
+            if not row.amount_due or not row.currency_code:
                 continue
             due = calendar_date(row.due_date)
             by_currency.setdefault(row.currency_code, []).append(

@@ -83,6 +83,7 @@ class Zendesk:
     def __init__(self, settings: Settings, wiring: Wiring, fields: tuple[CustomField, ...]) -> None:
         self._settings = settings
         self._fields = fields
+        self._violations = wiring.violations
         traffic = wiring.network.traffic(
             NAME,
             settings,
@@ -141,7 +142,9 @@ class Zendesk:
         """By priority means by priority, then creation. ``text`` is looked for in subjects, as a phrase."""
         ids = [ref.id for ref in customers if _known_form(ref.id)]
         self._check_conditions(query)
-        pages = dict(zip(ids, await tickets.windows(self._http, self._settings, ids, query), strict=True))
+        pages = dict(
+            zip(ids, await tickets.windows(self._http, self._settings, ids, query, self._astray), strict=True)
+        )
         return [self._ticket_page(pages.get(ref.id, Page([], []))) for ref in customers]
 
     async def open_counts_of(self, customers: Sequence[Ref]) -> Sequence[int | SourceError]:
@@ -234,6 +237,9 @@ class Zendesk:
         await self._http.close()
         await self._anonymous.close()
 
+    def _astray(self) -> None:
+        self._violations.record(NAME, "row")
+
     def _check_conditions(self, query: TicketQuery) -> None:
         for condition in query.conditions:
             if not _ID.fullmatch(condition.field.property):
@@ -305,6 +311,8 @@ class Zendesk:
             for row in page.results:
                 if str(row.organization_id) in seen:
                     seen[str(row.organization_id)].add(row.id)
+                else:
+                    self._astray()
             if not page.meta.has_more or not page.results:
                 break
             filled = Counter(str(row.organization_id) for row in page.results)

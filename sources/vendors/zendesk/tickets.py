@@ -1,6 +1,6 @@
 """Tickets of many organisations: which of Zendesk's two searches answers, and in what order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -28,9 +28,13 @@ _export_page = msgspec.json.Decoder(ExportPage)
 
 
 async def windows(
-    http: HttpClient, settings: Settings, organisations: Sequence[str], query: TicketQuery
+    http: HttpClient,
+    settings: Settings,
+    organisations: Sequence[str],
+    query: TicketQuery,
+    astray: Callable[[], None],
 ) -> list[Page[TicketRow] | SourceError]:
-    """A page per organisation, in the order asked."""
+    """A page per organisation, in the order asked. ``astray`` is told of each ticket that is none's of them."""
     found = terms.filters(query)
     wanted_ranks = terms.ranks(query)
     if found is None or wanted_ranks is None:
@@ -46,6 +50,7 @@ async def windows(
         key_of=_KEYS[query.order],
         chunk=settings.organisations_per_search,
         page_sizes=(_SMALLEST_SEARCH_PAGE, SEARCH_PAGE),
+        astray=astray,
     )
 
 
