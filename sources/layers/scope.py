@@ -266,8 +266,8 @@ class ScopedSources:
         for document, versions in zip(documents, await store.versions_of(documents), strict=True):
             if not isinstance(versions, SourceError):
                 kept = [version for version in versions if version.document == document]
-                for _ in range(len(versions) - len(kept)):
-                    self._violations.record(store.name, "version")
+                if strays := len(versions) - len(kept):
+                    self._violations.record(store.name, "version", strays)
                 versions = kept
             answers.append(versions)
         return answers
@@ -417,12 +417,8 @@ class ScopedSources:
     def _kept(self, page: Page[R], allowed: Callable[[R], bool], source: str, kind: ViolationKind) -> Page[R]:
         if all(map(allowed, page.rows)):
             return page
-        kept = []
-        for row, key in zip(page.rows, page.keys, strict=True):
-            if allowed(row):
-                kept.append((row, key))
-            else:
-                self._violations.record(source, kind)
+        kept = [(row, key) for row, key in zip(page.rows, page.keys, strict=True) if allowed(row)]
+        self._violations.record(source, kind, len(page.rows) - len(kept))
         return msgspec.structs.replace(page, rows=[row for row, _ in kept], keys=[key for _, key in kept])
 
     def _erp(self) -> Erp:

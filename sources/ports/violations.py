@@ -22,7 +22,7 @@ class Violations:
         """Of all sources and kinds."""
         return self.counts.total()
 
-    def record(self, source: str, kind: ViolationKind) -> None:
-        """Logs without data: neither the row nor whose it is."""
-        self.counts[source, kind] += 1
-        log.error("scope_violation", source=source, kind=kind)
+    def record(self, source: str, kind: ViolationKind, rows: int = 1) -> None:
+        """Rows of one answer. Logs without data: neither what they are nor whose."""
+        self.counts[source, kind] += rows
+        log.error("scope_violation", source=source, kind=kind, rows=rows)

@@ -48,12 +48,12 @@ async def windows_of(
     chunk: int,
     page_sizes: tuple[int, int],
     sort: Callable[[str], Any] = str,
-    astray: Callable[[], None] | None = None,
+    astray: Callable[[int], None] | None = None,
 ) -> list[Page[R] | SourceError]:
     """The window of each parent's list, in the order of ``parents``.
 
     ``chunk``: parent ids per call; ``page_sizes``: the smallest and largest page worth asking for; ``sort`` turns a key's
-    text into what the vendor orders by. A row of none of the parents is dropped, and ``astray`` told of it. A chunk that fails gives its SourceError to each of its parents.
+    text into what the vendor orders by. Rows of none of the parents are dropped, and ``astray`` is told how many. A chunk that fails gives its SourceError to each of its parents.
     """
     distinct = list(dict.fromkeys(parents))
     count = -(-len(distinct) // chunk) or 1
@@ -82,7 +82,7 @@ class _Reader(Generic[R]):
         key_of: Callable[[R], Key],
         page_sizes: tuple[int, int],
         sort: Callable[[str], Any],
-        astray: Callable[[], None] | None,
+        astray: Callable[[int], None] | None,
     ) -> None:
         self._window = window
         # The last few of a list are the first few of the list turned round.
@@ -107,13 +107,15 @@ class _Reader(Generic[R]):
             smallest, largest = self._page_sizes
             size = max(smallest, min(largest, len(waiting) * wanted * 3 // 2))
             answer = await self._fetch(waiting, span, page, size)
+            strays = 0
             for row in answer.rows:
                 key, parent = self._key_of(row), self._parent_of(row)
                 if parent not in seen:
-                    if self._astray:
-                        self._astray()
+                    strays += 1
                 elif self._inside(key):
                     seen[parent][key.id] = (key, row)
+            if strays and self._astray:
+                self._astray(strays)
             if not answer.more or not answer.rows:
                 break
             # Rows that tie with the last one may go on behind the page's end: only those before it are certain.

@@ -238,7 +238,7 @@ class Xero:
             chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000)),
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
             sort=_amount if query.order is InvoiceOrder.TOTAL else str,
-            astray=lambda: self._violations.record(NAME, "row"),
+            astray=lambda rows: self._violations.record(NAME, "row", rows),
         )
         found = dict(zip(ids, pages, strict=True))
         answers: list[Page[InvoiceRecord] | SourceError] = []
@@ -346,10 +346,11 @@ class Xero:
 
     async def _balances(self, ids: Sequence[str], today: date) -> dict[str, Sequence[Balance]]:
         owed: dict[str, dict[str, list[tuple[Decimal, bool]]]] = {customer_id: {} for customer_id in ids}
+        strays = 0
         async for row in self._open_invoices(ids):
             by_currency = owed.get(row.contact.contact_id)
             if by_currency is None:
-                self._violations.record(NAME, "row")
+                strays += 1
                 continue
             if not row.amount_due or not row.currency_code:
                 continue
@@ -357,6 +358,8 @@ class Xero:
             by_currency.setdefault(row.currency_code, []).append(
                 (row.amount_due, due is not None and due < today)
             )
+        if strays:
+            self._violations.record(NAME, "row", strays)
         return {
             customer_id: [_balance(currency, amounts) for currency, amounts in sorted(by_currency.items())]
             for customer_id, by_currency in owed.items()

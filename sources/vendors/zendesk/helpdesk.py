@@ -237,8 +237,8 @@ class Zendesk:
         await self._http.close()
         await self._anonymous.close()
 
-    def _astray(self) -> None:
-        self._violations.record(NAME, "row")
+    def _astray(self, rows: int) -> None:
+        self._violations.record(NAME, "row", rows)
 
     def _check_conditions(self, query: TicketQuery) -> None:
         for condition in query.conditions:
@@ -308,11 +308,14 @@ class Zendesk:
                 endpoint=EXPORT,
             )
             page = self._http.decode(answer, _export)
+            strays = 0
             for row in page.results:
                 if str(row.organization_id) in seen:
                     seen[str(row.organization_id)].add(row.id)
                 else:
-                    self._astray()
+                    strays += 1
+            if strays:
+                self._astray(strays)
             if not page.meta.has_more or not page.results:
                 break
             filled = Counter(str(row.organization_id) for row in page.results)

@@ -32,9 +32,9 @@ async def windows(
     settings: Settings,
     organisations: Sequence[str],
     query: TicketQuery,
-    astray: Callable[[], None],
+    astray: Callable[[int], None],
 ) -> list[Page[TicketRow] | SourceError]:
-    """A page per organisation, in the order asked. ``astray`` is told of each ticket that is none's of them."""
+    """A page per organisation, in the order asked. ``astray`` is told how many tickets were none's of them."""
     found = terms.filters(query)
     wanted_ranks = terms.ranks(query)
     if found is None or wanted_ranks is None:
