@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from joserfc import jwe, jwt
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from gateway.demo_issuer import AUDIENCE
 from gateway.signin import issuers, tokens
@@ -19,6 +19,7 @@ from sources.sandbox.world import World
 from tests.conftest import fresh_database
 from tests.door import Door, open_door
 from tests.issuer import Issuer, believe, hs256, rs256, segment
+from tests.streams.client import connected, streaming
 
 WHO = "{ viewer { id name email roles organisation { id } } }"
 
@@ -71,6 +72,17 @@ async def refused_tokens(door: Door) -> dict[str, str]:
         json.dumps(claims(door)),
         RSAKey.import_key({name: public[name] for name in ("kty", "n", "e")}),
     )
+    sealed = jwe.encrypt_compact(
+        {"alg": "RSA-OAEP", "enc": "A256GCM", "kid": public["kid"], "cty": "JWT"},
+        good,
+        RSAKey.import_key({name: public[name] for name in ("kty", "n", "e")}),
+    )
+    sealed_plainly = jwe.encrypt_compact(
+        {"alg": "dir", "enc": "A256GCM", "cty": "JWT"}, good, OctKey.generate_key(256)
+    )
+    squeezed = jwe.encrypt_compact(
+        {"alg": "dir", "enc": "A256GCM", "zip": "DEF"}, json.dumps(claims(door)), OctKey.generate_key(256)
+    )
     return {
         "another audience": token(aud="somebody-else"),
         "a list of other audiences": token(aud=["a", "b"]),
@@ -114,6 +126,12 @@ async def refused_tokens(door: Door) -> dict[str, str]:
         ),
         "a stranger's key under our kid": signed_by(stranger),
         "a stranger's key in the header": signed_by(stranger, jwk=stranger.as_dict(private=False)),
+        "a stranger's certificate in the header": signed_by(stranger, x5c=["MIIB"]),
+        "an address of keys in the header": signed_by(stranger, jku=f"{door.issuer.url}/jwks"),
+        "an address of certificates in the header": signed_by(stranger, x5u=f"{door.issuer.url}/jwks"),
+        "a payload that is not encoded": rs256(
+            door.issuer._key, {"b64": False, "crit": ["b64"]}, json.dumps(claims(door)).encode()
+        ),
         "a curve's key under our kid": jwt.encode(
             {"alg": "ES256", "kid": public["kid"]}, claims(door), ECKey.generate_key("P-256")
         ),
@@ -129,6 +147,9 @@ async def refused_tokens(door: Door) -> dict[str, str]:
         "two parts": f"{head}.{body}",
         "four parts": f"{good}.x",
         "encrypted": hidden,
+        "a good token, encrypted to the issuer's key": sealed,
+        "a good token, encrypted to nobody's key": sealed_plainly,
+        "encrypted and compressed": squeezed,
         "a token in a token": nested,
         "not a JWT": "let-me-in",
         "dots": "..",
@@ -169,6 +190,37 @@ async def test_every_wrong_token_is_refused_with_a_clear_answer_and_no_call_to_a
         assert only["errors"][0]["message"], why
         assert token[:40] not in json.dumps(only), why
     assert door.calls() == {"hubspot": 0, "xero": 0, "zendesk": 0, "s3": 0}
+
+
+@pytest.mark.parametrize(
+    "path", ["/schema.graphql", "/files/a.b.c", "/audit.jsonl", "/scim/v2/Users", "/metrics"]
+)
+async def test_wrong_tokens_open_no_other_address_either(door: Door, path: str) -> None:
+    for why, token in (await refused_tokens(door)).items():
+        status, headers, body = await door.fetch(None, path, Authorization=f"Bearer {token}")
+
+        assert status == 401, why
+        assert headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"'), why
+        assert token[:40].encode() not in body, why
+    assert door.calls() == {"hubspot": 0, "xero": 0, "zendesk": 0, "s3": 0}
+
+
+async def test_wrong_tokens_open_no_socket_and_no_event_stream(door: Door) -> None:
+    for why, token in (await refused_tokens(door)).items():
+        async with connected(door) as socket:
+            await socket.say("connection_init", payload={"authorization": f"Bearer {token}"})
+            assert (await socket.closed())[0] in (4401, 4403), why
+        async with streaming(door, None, WHO, token=token) as events:
+            assert events.response.status == 401, why
+    assert door.calls() == {"hubspot": 0, "xero": 0, "zendesk": 0, "s3": 0}
+
+
+async def test_what_a_tokens_header_points_at_is_asked_by_nobody(door: Door) -> None:
+    tokens_ = await refused_tokens(door)
+    door.boxes["issuer"].log.clear()
+    for why in ("an address of keys in the header", "an address of certificates in the header"):
+        assert (await door.ask(None, WHO, token=tokens_[why])).status == 401
+    assert door.boxes["issuer"].log.calls() == []
 
 
 @pytest.mark.parametrize(
