@@ -20,8 +20,10 @@ async def test_a_subscription_shows_its_answers_and_ends_when_stopped(door: Door
         await page.evaluate(
             """query => __MONACO.editor.getModels().find(model => model.uri.path.endsWith('operation.graphql'))
                .setValue(query)""",
-            "subscription { viewer { id roles } }",
+            "subscription Watched { viewer { id roles } }",
         )
+        # The page has read the document when its tab is called by it; before, it would not know what it sends.
+        await expect(page.get_by_role("tab", name="Watched")).to_be_visible()
         await page.get_by_label("Execute query").click()
 
         await expect(page.locator(".graphiql-response .view-lines")).to_contain_text("owner-harbour")

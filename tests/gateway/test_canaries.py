@@ -40,6 +40,11 @@ UNREACHED = {
 }
 """Fields of which nobody can be told a value here, and why."""
 
+SOMETIMES = {
+    "Invitation.acceptedAt": "only while the accepted one is on the first page, as others are made meanwhile"
+}
+"""Fields of which somebody is told a value in most orders of the requests."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def company(postgres: str) -> AsyncIterator[Company]:
@@ -128,7 +133,7 @@ def test_every_field_of_the_schema_was_told_to_somebody(walked: Walk) -> None:
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__")
         for name in type_.fields
     }
-    assert fields - walked.reached == UNREACHED.keys()
+    assert fields - walked.reached - SOMETIMES.keys() == UNREACHED.keys()
 
 
 def test_both_ways_through_the_executor_were_gone(walked: Walk) -> None:
