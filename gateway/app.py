@@ -47,6 +47,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with office:
+            office.follow()
             spare_the_collector()
             yield
 
@@ -59,10 +60,16 @@ def create_app(
     async def ready(request: Request) -> Response:
         try:
             await office.ledger.ping()
+            consents = await office.consents()
         except SourceError as error:
             return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
+        spent = {
+            source: f"consent needed: run `gateway connect {source}`"
+            for source, needed in consents.items()
+            if needed
+        }
         # Pages are served whatever their sources do: a source in trouble is told, and is no reason to send nobody here.
-        return JSONResponse({"status": "ready", "degraded": office.network.troubles()})
+        return JSONResponse({"status": "ready", "degraded": office.troubles() | spent})
 
     async def sdl(request: Request) -> Response:
         try:

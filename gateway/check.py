@@ -8,8 +8,17 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from gateway.consents import told
 from gateway.invitations import server_of
-from gateway.settings import FIELD_KINDS, Mail, RedisSettings, SettingsError, load_tables, read_source
+from gateway.settings import (
+    FIELD_KINDS,
+    Mail,
+    RedisSettings,
+    SettingsError,
+    TokenSettings,
+    load_tables,
+    read_source,
+)
 from gateway.signin.introspection import Introspection
 from gateway.signin.issuers import Issuer, Issuers
 from gateway.signin.refused import SignInRefused
@@ -18,6 +27,7 @@ from gateway.signin.settings import SignInSettings
 from sources.ledger.book import Ledger
 from sources.ports.common import CustomField
 from sources.ports.errors import SourceError, SourceRejected, SourceUnavailable
+from sources.ports.mirror import MirrorStore
 from sources.ports.tokens import TokenStore
 from sources.registry import Kind
 from sources.transport.deadline import deadline
@@ -47,6 +57,7 @@ async def check_sources(
     tokens: TokenStore,
     environment: Mapping[str, str],
     own_fields: Sequence[CustomField] = (),
+    mirrors: MirrorStore | None = None,
 ) -> list[Finding]:
     """Every kind of source on its own: one that is wrong does not hide the others. Raises SettingsError when the file
     cannot be read at all."""
@@ -55,7 +66,8 @@ async def check_sources(
         return []
     findings = []
     for kind in Kind:
-        wiring = Wiring(tokens, tuple(field for field in own_fields if FIELD_KINDS[field.type] is kind))
+        custom = tuple(field for field in own_fields if FIELD_KINDS[field.type] is kind)
+        wiring = Wiring(tokens, custom, mirrors=mirrors)
         findings.append(await _check(kind, tables.get(kind.value), path.name, wiring, environment))
     return findings
 
@@ -67,6 +79,22 @@ async def check_ledger(ledger: Ledger) -> Finding:
     except SourceError as error:
         return Finding("database", False, f"{error}; see database.url or DATABASE_URL")
     return Finding("database", True, "reachable")
+
+
+async def check_tokens(tokens: TokenStore, settings: TokenSettings) -> Finding:
+    """The stored tokens of vendors: are they readable, under the newest key, and good?"""
+    states = await tokens.states()
+    bad = [state for state in states if not state.readable or state.consent_needed]
+    if bad:
+        return Finding("tokens", False, ", ".join(f"{state.connection}: {told(state)}" for state in bad))
+    if not settings.keys:
+        detail = "no keys in [tokens]; needed where a source signs in by refresh tokens"
+        return Finding("tokens", False if states else None, detail)
+    older = [state.connection for state in states if not state.current]
+    detail = f"{len(states)} connection(s), encrypted with the key {settings.keys[0].id}"
+    if older:
+        detail += f", but not yet {', '.join(older)}: run `gateway tokens rotate`"
+    return Finding("tokens", True, detail)
 
 
 async def check_redis(settings: RedisSettings | None) -> Finding:
@@ -173,6 +201,7 @@ async def _check(
     try:
         with deadline(PROBE_SECONDS):
             probe = await port.probe()
+            lags = await port.mirror.lag() if wiring.mirrors and hasattr(port, "mirror") else ()
     except SourceRejected as error:
         return Finding(kind.value, False, f"reachable, not allowed: {error}; see {place} in {name}")
     except SourceUnavailable as error:
@@ -183,4 +212,9 @@ async def _check(
         await port.close()
     if not probe.allowed:
         return Finding(kind.value, False, f"reachable, not allowed: {probe.detail}; see {place} in {name}")
-    return Finding(kind.value, True, f"{source.row.vendor}: configured, reachable, allowed: {probe.detail}")
+    said = f"{source.row.vendor}: configured, reachable, allowed: {probe.detail}"
+    if incomplete := [lag.stream for lag in lags if lag.age is None]:
+        said += f"; no complete copy of its {', '.join(incomplete)} yet: `gateway serve` makes one, or `gateway sync`"
+    elif lags:
+        said += "; copied " + ", ".join(f"{lag.rows} {lag.stream} {lag.age:.0f} s ago" for lag in lags)
+    return Finding(kind.value, True, said)

@@ -1,4 +1,5 @@
-"""The commands: ``gateway demo | serve | check | schema | permissions | links | organisations | members | keys | sessions | audit``."""
+"""The commands: ``gateway demo | serve | check | schema | permissions | links | organisations | members | keys | sessions
+| cache | sync | audit | connect | tokens``."""
 
 import asyncio
 import difflib
@@ -18,6 +19,7 @@ from rich.table import Table
 from gateway.app import create_app
 from gateway.audit import operator
 from gateway.audit_commands import audit_app
+from gateway.cache_commands import cache_app
 from gateway.check import (
     Finding,
     check_issuers,
@@ -26,7 +28,9 @@ from gateway.check import (
     check_redis,
     check_running,
     check_sources,
+    check_tokens,
 )
+from gateway.consents import connect, tokens_app
 from gateway.console import TOML, Config, in_office, ledger_at, read_settings, stop
 from gateway.keys import keys_app
 from gateway.matching import described_links, match_all
@@ -38,6 +42,7 @@ from gateway.session.commands import sessions_app
 from gateway.settings import (
     Settings,
     SettingsError,
+    TokenSettings,
     load,
     load_tables,
     read_database,
@@ -45,7 +50,9 @@ from gateway.settings import (
     read_mail,
     read_redis,
     read_signin,
+    read_tokens,
 )
+from gateway.sync import sync
 from gateway.telemetry import configure
 from permissions.policy import PolicyError
 from resolvers.own_fields import OwnFieldError
@@ -66,12 +73,16 @@ organisations_app = typer.Typer(
     no_args_is_help=True, help="The portal's customers and the accounts that each may see."
 )
 app.command()(permissions)
+app.command()(connect)
+app.command()(sync)
 app.add_typer(links_app, name="links")
 app.add_typer(organisations_app, name="organisations")
 app.add_typer(members_app, name="members")
 app.add_typer(keys_app, name="keys")
 app.add_typer(sessions_app, name="sessions")
+app.add_typer(cache_app, name="cache")
 app.add_typer(audit_app, name="audit")
+app.add_typer(tokens_app, name="tokens")
 
 AccountArgument = Annotated[str, typer.Argument(help="The account in the CRM: hubspot:901")]
 
@@ -352,9 +363,16 @@ async def _check_parts(
     except SettingsError as error:
         return [Finding("database", False, f"not configured: {error}")]
     with ledger_at(database) as url:
-        ledger = await Ledger.open(url)
+        unusable = ""
+        try:
+            tokens = read_tokens(tables, config.name, os.environ)
+        except SettingsError as error:
+            tokens, unusable = TokenSettings(), str(error)
+        ledger = await Ledger.open(url, token_keys=tokens.usable)
         try:
             findings = [await check_ledger(ledger)]
+            if unusable:
+                findings.append(Finding("tokens", False, f"not configured: {unusable}"))
             if findings[0].ok:
                 await ledger.migrate()
             try:
@@ -370,7 +388,10 @@ async def _check_parts(
                 findings.append(await check_redis(read_redis(tables, config.name, os.environ)))
             except SettingsError as error:
                 findings.append(Finding("redis", False, f"not configured: {error}"))
-            findings += await check_sources(config, ledger.tokens, os.environ, own_fields)
+            findings += await check_sources(config, ledger.tokens, os.environ, own_fields, ledger.mirrors)
+            if findings[0].ok and not unusable:
+                # After the sources: calling one may have shown that its refresh token is spent.
+                findings.append(await check_tokens(ledger.tokens, tokens))
             with suppress(SettingsError):  # told as one of the settings
                 if public_url := read_door(tables, config.name, os.environ).public_url:
                     findings.append(await check_running(public_url))

@@ -1,8 +1,10 @@
 """The same gateway over sandboxes of the vendors, an embedded PostgreSQL and an issuer with personas."""
 
 import asyncio
+import base64
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,7 +27,16 @@ from gateway.demo_issuer import AUDIENCE, CLIENT_ID, DemoIssuer, DemoPersona
 from gateway.graphiql import GraphiQLConfig, Persona, SampleQuery
 from gateway.matching import match_all
 from gateway.server import Server
-from gateway.settings import Database, Door, Invitations, Mail, Settings, Source
+from gateway.settings import (
+    Database,
+    Door,
+    Invitations,
+    Mail,
+    Settings,
+    Source,
+    TokenKeySettings,
+    TokenSettings,
+)
 from gateway.signin.session_settings import SessionSettings
 from gateway.signin.settings import IssuerSettings, SignInSettings
 from gateway.telemetry import configure
@@ -34,6 +45,7 @@ from resolvers.vocabulary import node_id
 from sources.layers.matching import MatchingRules
 from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
+from sources.ledger.token_cipher import KEY_BYTES
 from sources.ports.common import PAGE_CAP, Criterion, CustomField, Ref, Scalar, Window
 from sources.ports.members import BookQuery, Granting, MemberRecord, OrganisationRecord
 from sources.registry import REGISTRY, Kind, Row
@@ -162,6 +174,7 @@ def settings_for(
     membership: Literal["claims", "ledger"] = "claims",
     sessions: SessionSettings | None = None,
     signin: SignInSettings | None = None,
+    tokens: TokenSettings | None = None,
     **door: Any,
 ) -> Settings:
     """The gateway's settings over running sandboxes, which limit calls per time where they have ``quotas``. Where it has a
@@ -193,6 +206,7 @@ def settings_for(
             for row in REGISTRY
         },
         own_fields=OWN_FIELDS,
+        tokens=tokens or TokenSettings(),
         mail=Mail(
             host=host,
             port=int(port),
@@ -204,6 +218,15 @@ def settings_for(
             accept_url=f"{door.get('public_url', 'http://portal.example')}/graphiql/#{{secret}}"
         ),
     )
+
+
+def token_keys(folder: Path) -> TokenSettings:
+    """Made at the first start and kept beside the database, whose tokens would be lost with it."""
+    kept = folder / "token.key"
+    if not kept.exists():
+        kept.touch(mode=0o600)
+        kept.write_text(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+    return TokenSettings(keys=(TokenKeySettings("demo", kept.read_text()),))
 
 
 def source_settings(row: Row, url: str, quotas: bool) -> SourceSettings:
@@ -278,7 +301,9 @@ async def _serve(
     port: int, backoffices: Backoffices, database_url: str, folder: Path, console: Console, quotas: bool
 ) -> None:
     url = f"http://127.0.0.1:{port}"
-    settings = settings_for(backoffices.urls, quotas=quotas, membership="ledger", public_url=url)
+    settings = settings_for(
+        backoffices.urls, quotas=quotas, membership="ledger", tokens=token_keys(folder), public_url=url
+    )
     issuer = backoffices.urls["issuer"]
 
     async def token(request: Request) -> Response:
@@ -341,6 +366,7 @@ def settings_file(settings: Settings, database_url: str) -> bytes:
             ],
             **({"sessions": {}} if settings.signin.sessions else {}),
         },
+        "tokens": msgspec.to_builtins(settings.tokens),
         "mail": _written(msgspec.to_builtins(settings.mail or {})),
         "invitations": msgspec.to_builtins(settings.invitations),
         "sources": sources,

@@ -88,7 +88,7 @@ class GraphQLEndpoint:
                 wished=wished,
                 presence=presence,
             )
-        return _shown(answer, media_type, request_id)
+        return _shown(answer, media_type, request_id, request.method)
 
     async def _public(self, request: Request, request_id: str, media_type: str) -> Response | None:
         """The answer for who has shown no credentials; None: there is none without."""
@@ -97,7 +97,7 @@ class GraphQLEndpoint:
         except BadRequest:
             return None
         answer = await self._operations.run_public(operation, request_id, only_query=request.method == "GET")
-        return None if answer is None else _shown(answer, media_type, request_id)
+        return None if answer is None else _shown(answer, media_type, request_id, request.method)
 
     def _streams(self, request: Request, operation: Operation) -> bool:
         """Clients that take both want their one answer as JSON."""
@@ -108,18 +108,20 @@ class GraphQLEndpoint:
         )
 
 
-def _shown(answer: Answer, media_type: str, request_id: str) -> Response:
+def _shown(answer: Answer, media_type: str, request_id: str, method: str) -> Response:
     if answer.refused is not None:
         return _not_let_in(answer.refused, media_type)
     if not answer.available:
         return _answered(answer.body, 503, media_type, request_id)
     status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
-    return _answered(answer.body, status, media_type, request_id)
+    return _answered(answer.body, status, media_type, request_id, answer.kept if method == "GET" else None)
 
 
-def _answered(body: Any, status: int, media_type: str, request_id: str) -> Response:
+def _answered(
+    body: Any, status: int, media_type: str, request_id: str, kept: Mapping[str, str] | None = None
+) -> Response:
     # An answer to GET with a cookie could otherwise be kept by what stands between, and given to the next caller.
-    headers = {"X-Request-Id": request_id, "Cache-Control": "private, no-store"}
+    headers = {"X-Request-Id": request_id, **(kept or {"Cache-Control": "private, no-store"})}
     return Response(encoded(body), status, headers, f"{media_type}; charset=utf-8")
 
 

@@ -29,6 +29,7 @@ from graphql import (
 
 from gateway.coordinates import Asked, Coordinates
 from gateway.execution.mentions import mentioned
+from gateway.freshness import Paths, paths_of
 from permissions.policy import Policy
 from resolvers.vocabulary import DEFAULT_PAGE
 from sources.ports.common import PAGE_CAP
@@ -80,6 +81,7 @@ class Prepared:
             self._errors = [LimitExceeded("the document's fragments are nested too deeply")]
         self._too_dear = lru_cache(maxsize=16)(self._estimated)
         self._coordinates: dict[str | None, Coordinates] = {}
+        self._paths: dict[str | None, Paths] = {}
 
     def refusals(
         self,
@@ -134,6 +136,16 @@ class Prepared:
             coordinates = Coordinates(self._schema, self.document, operation, policy)
             self._coordinates[operation_name] = coordinates
         return coordinates.asked(held, variables)
+
+    def paths(self, operation_name: str | None, policy: Policy) -> Paths:
+        """Of an operation that may run: what its answer's freshness is told by."""
+        paths = self._paths.get(operation_name)
+        if paths is None:
+            operation = self._operation(operation_name)
+            assert operation is not None
+            paths = paths_of(self._schema, policy.rules, self.document, operation)
+            self._paths[operation_name] = paths
+        return paths
 
     def _estimated(
         self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]

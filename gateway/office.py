@@ -1,8 +1,8 @@
 """Everything that is open while the gateway runs: the ledger, the connected sources, the schema, the sign-in."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import date, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +12,7 @@ from gateway.audit import AuditTrail
 from gateway.connections import Connections
 from gateway.execution.engine import Engine
 from gateway.files import SignedLinks
+from gateway.health import health_of
 from gateway.invitations import Post
 from gateway.settings import FIELD_KINDS, Settings, SettingsError
 from gateway.signin.api_keys import ApiKeys
@@ -23,16 +24,23 @@ from permissions.principal import Principal
 from resolvers.context import Context
 from resolvers.schema import build_schema
 from sources.layers.books import BookReach, Books, ScopedBooks
+from sources.layers.cache.core import Cache, Surroundings
+from sources.layers.cache.ports import CachedCrm, CachedDocuments, CachedErp, CachedHelpdesk
+from sources.layers.cache.second import Codec
 from sources.layers.matching import Matcher
+from sources.layers.mirror import Mirror
 from sources.layers.scope import Backoffice, Reach, ScopedSources
 from sources.layers.touched import Touched
 from sources.ledger.audit_seal import Seal
 from sources.ledger.book import Ledger
 from sources.ports.errors import SourceError
+from sources.ports.health import SourceHealth
 from sources.ports.viewings import ViewingTerms
 from sources.ports.violations import Violations
 from sources.registry import Kind
-from sources.transport.deadline import remaining
+from sources.transport.caller import Urgency, caller, calling_for
+from sources.transport.deadline import no_deadline, remaining, shared_deadline
+from sources.transport.redis_cache import RedisCache
 from sources.transport.shared import SharedBudgets
 from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
@@ -72,7 +80,10 @@ class Office:
         async with AsyncExitStack() as stack:
             sealing = self.settings.audit
             self.ledger = await Ledger.open(
-                self._database_url, patience=remaining, seal=Seal(sealing.key, sealing.retired_keys)
+                self._database_url,
+                patience=remaining,
+                seal=Seal(sealing.key, sealing.retired_keys),
+                token_keys=self.settings.tokens.usable,
             )
             stack.push_async_callback(self.ledger.close)
             await self.ledger.migrate()
@@ -111,7 +122,10 @@ class Office:
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
                 try:
                     port = source.row.connect(
-                        source.settings, Wiring(self.ledger.tokens, custom, self.network, self.violations)
+                        source.settings,
+                        Wiring(
+                            self.ledger.tokens, custom, self.network, self.ledger.mirrors, self.violations
+                        ),
                     )
                 except (ValueError, SourceError) as error:
                     raise SettingsError(f"sources.{kind.value}: {error}") from error
@@ -120,14 +134,21 @@ class Office:
             crm = self.ports[Kind.CRM]
             rules = {source.row.vendor: source.matching for source in self.settings.sources.values()}
             self.matcher = Matcher(crm, self.ledger.links, rules)
+            self.cache = await self._cache(stack)
+            readers = {
+                kind: port if self.cache is None else _CACHED[kind](port, self.cache)
+                for kind, port in self.ports.items()
+            }
             self.backoffice = Backoffice(
-                crm=crm,
+                crm=readers[Kind.CRM],
+                # Who is who is decided by what the systems say now.
                 matcher=self.matcher,
                 links=self.ledger.links,
                 organisations=self.ledger.organisations,
-                erp=self.ports.get(Kind.ERP),
-                helpdesk=self.ports.get(Kind.HELPDESK),
-                documents=self.ports.get(Kind.DOCUMENTS),
+                erp=readers.get(Kind.ERP),
+                helpdesk=readers.get(Kind.HELPDESK),
+                documents=readers.get(Kind.DOCUMENTS),
+                health=self.health,
             )
             self.books = Books(
                 audit=self.ledger.audit,
@@ -140,6 +161,35 @@ class Office:
             self._stack = stack.pop_all()
         return self
 
+    async def consents(self) -> dict[str, bool]:
+        """By source whose tokens somebody has consented to: is a new consent needed? Raises SourceError."""
+        connected = {port.name for port in self.ports.values()}
+        return {
+            state.connection: state.consent_needed
+            for state in await self.ledger.tokens.states()
+            if state.connection in connected
+        }
+
+    async def _cache(self, stack: AsyncExitStack) -> Cache | None:
+        """None where it is off."""
+        settings, redis = self.settings, self.settings.redis
+        if not settings.cache.enabled:
+            return None
+        second = None if redis is None or not redis.cache else RedisCache(redis.url, redis.patience)
+        if second is not None:
+            stack.push_async_callback(second.close)
+        # Whose account is read there: who changes the settings of a source reads it anew.
+        accounts = {self.ports[kind].name: repr(source.settings) for kind, source in settings.sources.items()}
+        cache = Cache(
+            settings.cache,
+            Surroundings(patience=remaining, lane=caller, apart=shared_deadline, behind=_behind),
+            second=second,
+            codec=Codec(accounts, settings.own_fields),
+        )
+        stack.push_async_callback(cache.close)
+        self.ledger.forgettings.listen(lambda told: cache.forget(source=told.source, refs=told.refs))
+        return cache
+
     def _sessions(self) -> Sessions | None:
         settings, public_url = self.settings.signin.sessions, self.settings.door.public_url
         return None if settings is None else Sessions(settings, public_url, self.ledger.sessions)
@@ -148,6 +198,22 @@ class Office:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    @property
+    def mirrors(self) -> Sequence[Mirror]:
+        """The copies that connected sources keep."""
+        return [port.mirror for port in self.ports.values() if hasattr(port, "mirror")]
+
+    def follow(self) -> None:
+        """From now on mirrors follow their vendors, until this closes. For what serves requests."""
+        for mirror in self.mirrors:
+            following = asyncio.create_task(mirror.keep(), name=f"mirror-{mirror.source}")
+            self._stack.push_async_callback(_ended, following)
+
+    def troubles(self) -> dict[str, str]:
+        """What is amiss with what this process calls or copies, by source; empty where all is well."""
+        found = {mirror.source: mirror.trouble for mirror in self.mirrors if mirror.trouble}
+        return found | self.network.troubles()
 
     async def context(self, principal: Principal, touched: Touched | None = None) -> Context:
         """What one request of this caller holds. ``touched`` takes note of the records that it is given."""
@@ -173,6 +239,15 @@ class Office:
             directions=self._directions,
         )
 
+    def health(self) -> Sequence[SourceHealth]:
+        """How the connected systems are doing, in the order of their kinds."""
+        states = self.network.states()
+        return [
+            health_of(port.name, kind.value, states.get(port.name, ()), self.cache)
+            for kind in Kind
+            if (port := self.ports.get(kind)) is not None
+        ]
+
     async def sources_for(self, principal: Principal, touched: Touched) -> ScopedSources:
         """The sources as this caller may see them."""
         sources, _ = await self._view(principal, touched)
@@ -190,3 +265,23 @@ class Office:
             internal_notes="tickets:internal" in principal.scopes,
         )
         return ScopedSources(self.backoffice, reach, self.violations, touched), known
+
+
+_CACHED: dict[Kind, Callable[[Any, Cache], Any]] = {
+    Kind.CRM: CachedCrm,
+    Kind.ERP: CachedErp,
+    Kind.HELPDESK: CachedHelpdesk,
+    Kind.DOCUMENTS: CachedDocuments,
+}
+
+
+@contextmanager
+def _behind() -> Iterator[None]:
+    with no_deadline(), calling_for(Urgency.BACKGROUND):
+        yield
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from graphql import ExecutionResult, GraphQLError, OperationType
 
+from gateway import freshness
 from gateway.audit import done_of
 from gateway.errors import formatted, log_sources, of_source
 from gateway.limits import Prepared, prepare
@@ -15,6 +16,7 @@ from gateway.signin.refused import SignInRefused
 from gateway.terms import Wishes, terms
 from permissions.principal import ANONYMOUS, Principal
 from resolvers.errors import ViewingOnly
+from sources.layers.cache.freshness import LIVE, Demand, Reading, reading_as
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
@@ -52,6 +54,8 @@ class Answer(msgspec.Struct, frozen=True):
     """A document that never ran has no data, and by the newer media type no status 200 either."""
     available: bool = True
     """Could it be told what the caller may see?"""
+    kept: dict[str, str] | None = None
+    """By which headers the caller's own cache may keep it; None: it may not."""
     refused: SignInRefused | None = None
     """What such an operation demands of the sign-in, where this one falls short."""
 
@@ -87,12 +91,19 @@ class Operations:
             try:
                 if record.kind is AuditKind.MUTATION:
                     async with audit.writing(record, touched) as writing:
-                        answer = await self._answer(operation, prepared, principal, touched, request_id)
+                        answer = await self._answer(operation, prepared, principal, touched, request_id, LIVE)
                         writing.done = done_of(answer.body, answer.ran, touched)
                 else:
                     async with audit.reading(record, touched) as reading:
                         with presence.needed() if presence else nullcontext():
-                            answer = await self._answer(operation, prepared, principal, touched, request_id)
+                            answer = await self._answer(
+                                operation,
+                                prepared,
+                                principal,
+                                touched,
+                                request_id,
+                                wished.freshness if wished else Demand(),
+                            )
                         reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
                 log_sources([error])
@@ -115,7 +126,7 @@ class Operations:
         if refusals := prepared.refusals(name, operation.variables or {}, only_query):
             return answered(ExecutionResult(None, refusals), request_id)
         with deadline(self._office.settings.door.deadline):
-            return await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id)
+            return await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, Demand())
 
     def _prepared(
         self, operation: Operation, principal: Principal, only_query: bool
@@ -157,19 +168,31 @@ class Operations:
         principal: Principal,
         touched: Touched,
         request_id: str,
+        demand: Demand,
     ) -> Answer:
         context = await self._office.context(principal, touched)
+        cache = self._office.cache
+        reading = Reading(cache.demand(demand), cache.clock()) if cache is not None else None
         try:
-            result = await self._office.engine.execute(
-                operation.query,
-                prepared.document,
-                context,
-                operation.variables or {},
-                operation.operation_name,
-            )
+            with reading_as(reading) if reading else nullcontext():
+                result = await self._office.engine.execute(
+                    operation.query,
+                    prepared.document,
+                    context,
+                    operation.variables or {},
+                    operation.operation_name,
+                )
         finally:
             context.release()
-        return answered(result, request_id)
+        answer = answered(result, request_id)
+        if reading is None or cache is None or not reading.notes:
+            return answer
+        paths = prepared.paths(operation.operation_name, self._office.schema.policy)
+        if entries := freshness.shown(reading, paths):
+            answer.body["extensions"] = {"freshness": entries}
+        if result.errors or principal.viewing:
+            return answer
+        return msgspec.structs.replace(answer, kept=freshness.headers(reading, paths, cache.clock()))
 
 
 def demanded(office: Office, principal: Principal, kind: OperationType | None) -> Answer | None:

@@ -3,6 +3,7 @@
 Any value may be ``{ env = "NAME" }`` to come from the environment, which is where secrets belong.
 """
 
+import base64
 import os
 import re
 import tomllib
@@ -22,7 +23,9 @@ from gateway.signin.settings import SignInSettings, faults, is_address
 from permissions.roles import RoleChange, RoleError, Roles
 from permissions.scopes import SCOPES
 from resolvers.own_fields import TYPES
+from sources.layers.cache.lifetimes import Lifetimes
 from sources.layers.matching import MatchingRules
+from sources.ledger.token_cipher import KEY_BYTES, TokenKey
 from sources.ports.common import Criterion, CustomField, Scalar
 from sources.ports.service_accounts import KeyLifetime
 from sources.registry import REGISTRY, Kind, Row, row
@@ -139,6 +142,30 @@ class Viewing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 60
 
 
+class TokenKeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``[tokens] keys``."""
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    """What stored tokens remember it by."""
+    key: str
+    """32 bytes in base64, as ``gateway tokens key`` prints."""
+
+    def __repr__(self) -> str:
+        return f"TokenKeySettings({self.id!r})"
+
+
+class TokenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tokens]``: what the stored tokens of vendors are encrypted with."""
+
+    keys: tuple[TokenKeySettings, ...] = ()
+    """The first encrypts, all decrypt. Needed where a source signs in by refresh tokens."""
+
+    @property
+    def usable(self) -> tuple[TokenKey, ...]:
+        """As they are used. Raises ValueError for one that is none."""
+        return tuple(TokenKey(one.id, base64.b64decode(one.key, validate=True)) for one in self.keys)
+
+
 class Source(msgspec.Struct, frozen=True):
     """``[sources.<kind>]``: one connected system."""
 
@@ -151,6 +178,8 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[redis]``: a Redis or Valkey, where several processes of the gateway share what vendors allow."""
 
     url: str
+    cache: bool = True
+    """Do the processes also share what they have read (``[cache]``)?"""
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
     """How many processes there are at most: while Redis is away, each takes no more than its part."""
     patience: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.5
@@ -173,7 +202,9 @@ class Settings(msgspec.Struct, frozen=True):
     subscriptions: Subscriptions = Subscriptions()
     api_keys: ApiKeySettings = ApiKeySettings()
     scim: ScimSettings = ScimSettings()
+    tokens: TokenSettings = TokenSettings()
     viewing: Viewing = Viewing()
+    cache: Lifetimes = Lifetimes()
     redis: RedisSettings | None = None
     """None: this process is the only one, or the vendors' limits are divided among several by hand."""
 
@@ -235,8 +266,10 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         "subscriptions",
         "api_keys",
         "scim",
+        "tokens",
         "viewing",
         "redis",
+        "cache",
         "roles",
         "sources",
         "fields",
@@ -269,8 +302,10 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         ),
         viewing=_viewing(tables, name, environment),
         redis=read_redis(tables, name, environment),
+        cache=_table(Lifetimes, tables.get("cache", {}), "cache", name, environment),
         api_keys=_api_keys(tables, name, environment),
         scim=_scim(tables, name, environment, roles),
+        tokens=read_tokens(tables, name, environment),
         roles=roles,
     )
 
@@ -359,6 +394,24 @@ def read_database(tables: Mapping[str, Any], name: str, environment: Mapping[str
     if database.url is not None and not re.match(r"postgres(ql)?(\+asyncpg)?://", database.url):
         raise SettingsError(f"{name}: {place}: begin with postgresql://")
     return database
+
+
+def read_tokens(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> TokenSettings:
+    """What vendors' tokens are encrypted with. Raises SettingsError with what to mend."""
+    tokens: TokenSettings = _table(TokenSettings, tables.get("tokens", {}), "tokens", name, environment)
+    ids = [one.id for one in tokens.keys]
+    for place, key in enumerate(tokens.keys):
+        if ids.index(key.id) != place:
+            raise SettingsError(f"{name}: tokens.keys[{place}].id: {key.id!r} is there twice")
+        try:
+            fits = len(base64.b64decode(key.key, validate=True)) == KEY_BYTES
+        except ValueError:
+            fits = False
+        if not fits:
+            raise SettingsError(
+                f"{name}: tokens.keys[{place}].key: {KEY_BYTES} bytes in base64; `gateway tokens key` makes one"
+            )
+    return tokens
 
 
 def read_audit(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Audit:

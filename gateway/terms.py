@@ -1,7 +1,7 @@
 """How long a request may take and how urgent its calls are: by the settings, by who asks, and by what the client asks for.
 
 A client may ask for less time (``X-Request-Timeout: 1.5``, in seconds) and to be served later than others (``Priority:
-u=6``, RFC 9218), never for more.
+u=6``, RFC 9218), never for more; and for fresher or older data than usual (``Cache-Control``).
 """
 
 import asyncio
@@ -11,8 +11,10 @@ from contextlib import contextmanager
 
 import msgspec
 
+from gateway.freshness import demanded
 from gateway.settings import Door
 from permissions.principal import Principal
+from sources.layers.cache.freshness import Demand
 from sources.transport.caller import Urgency, calling_for
 from sources.transport.deadline import deadline
 
@@ -28,6 +30,7 @@ class Wishes(msgspec.Struct, frozen=True):
     """By the loop's clock: the time runs from here."""
     seconds: float | None = None
     urgency: Urgency = Urgency.INTERACTIVE
+    freshness: Demand = Demand()
 
 
 class BadWish(ValueError):
@@ -38,14 +41,15 @@ def wishes(headers: Mapping[str, str]) -> Wishes:
     """Raises BadWish for a time that is none. A priority that cannot be read is ignored, as its RFC wants it."""
     began = asyncio.get_running_loop().time()
     text, priority = headers.get(TIMEOUT), headers.get(PRIORITY)
+    freshness = demanded(headers)
     if text is None and priority is None:
-        return Wishes(began)
+        return Wishes(began, freshness=freshness)
     seconds = None
     if text is not None:
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text.strip()) or not float(text):
             raise BadWish("X-Request-Timeout: a number of seconds above 0, such as 2.5")
         seconds = float(text)
-    return Wishes(began, seconds, _urgency(priority or ""))
+    return Wishes(began, seconds, _urgency(priority or ""), freshness)
 
 
 @contextmanager
@@ -55,12 +59,12 @@ def terms(door: Door, principal: Principal, operation: str | None, wished: Wishe
     urgency = Urgency.DASHBOARD if principal.organisation is None else Urgency.INTERACTIVE
     if operation in door.priorities:
         urgency = max(urgency, Urgency[door.priorities[operation].upper()])
-    began = None
+    began, unhurried = None, seconds
     if wished is not None:
         urgency, began = max(urgency, wished.urgency), wished.began
         if wished.seconds is not None:
             seconds = min(seconds, wished.seconds)
-    with deadline(seconds, since=began), calling_for(urgency, principal.organisation):
+    with deadline(seconds, began, unhurried), calling_for(urgency, principal.organisation):
         yield
 
 

@@ -63,7 +63,7 @@ BUILT_IN = tuple(
         Role(
             "finance-staff",
             "Finance staff",
-            _READS | {"accounts:all", "invoices:drafts", "links:read"},
+            _READS | {"accounts:all", "invoices:drafts", "links:read", "sources:read"},
             held_by="staff",
         ),
         Role("admin", "Admin", _EVERYTHING, held_by="staff"),

@@ -16,13 +16,14 @@ SCOPES = {
     "members:provision": "Create, change and remove members from a directory (SCIM). For service accounts.",
     "members:read": "Members, their roles and invitations.",
     "members:write": "Invite and remove members and change their roles.",
+    "sources:read": "How the connected systems are doing. For staff.",
     "tickets:internal": "Internal notes on tickets. For staff.",
     "tickets:read": "Tickets and their public comments.",
 }
 """Every scope and what it opens."""
 
 STAFF_SCOPES = frozenset(
-    {"accounts:all", "accounts:view-as", "invoices:drafts", "links:read", "tickets:internal"}
+    {"accounts:all", "accounts:view-as", "invoices:drafts", "links:read", "sources:read", "tickets:internal"}
 )
 """What no customer's role and no customer's service account may hold."""
 

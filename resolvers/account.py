@@ -10,6 +10,7 @@ from permissions.directives import PART, requires, reveals, scoped
 from resolvers.contact import Contact, ContactFilter, ContactOrdering, contact_query
 from resolvers.context import Info
 from resolvers.document import Document, DocumentFilter, DocumentOrdering, document_query
+from resolvers.freshness import AccountSync, fresh
 from resolvers.invoice import Balance, Invoice, InvoiceFilter, InvoiceOrdering, invoice_query
 from resolvers.own_fields import conditions
 from resolvers.ticket import Ticket, TicketFilter, TicketOrdering, ticket_query
@@ -86,7 +87,7 @@ class AccountLink:
 
 @strawberry.type(
     description="A customer company, from the CRM.",
-    directives=[requires("accounts:read"), scoped(by="id")],
+    directives=[requires("accounts:read"), scoped(by="id"), fresh("Account")],
 )
 class Account(Node):
     id: strawberry.ID = identified("Account")
@@ -202,6 +203,13 @@ class Account(Node):
     )
     def links(root: strawberry.Parent[Any], info: Info) -> list[AccountLink] | None:
         return info.context.value(info.context.sources.links_of, root.ref)  # type: ignore[return-value]
+
+    @batched(
+        description="How its data comes from each connected system. For staff.",
+        directives=[requires("sources:read")],
+    )
+    def sync(root: strawberry.Parent[Any], info: Info) -> list[AccountSync] | None:
+        return info.context.value(info.context.sources.sync_of, root.ref)  # type: ignore[return-value]
 
     is_type_of = shown_from(AccountRecord)
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import strawberry
 
 from permissions.directives import personal, requires, reveals, scoped
+from resolvers.freshness import fresh
 from resolvers.vocabulary import Node, OrderDirection, identified, ordering, shown_from
 from sources.ports.common import Direction, Window
 from sources.ports.crm import ContactOrder, ContactQuery, ContactRecord
@@ -24,7 +25,7 @@ ContactOrderField = ordering(
 
 @strawberry.type(
     description="A person at an account, from the CRM.",
-    directives=[requires("contacts:read"), scoped(by="account"), personal("identity")],
+    directives=[requires("contacts:read"), scoped(by="account"), personal("identity"), fresh("Contact")],
 )
 class Contact(Node):
     id: strawberry.ID = identified("Contact")

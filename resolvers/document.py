@@ -7,6 +7,7 @@ import strawberry
 
 from permissions.directives import requires, reveals, scoped
 from resolvers.context import Info
+from resolvers.freshness import fresh
 from resolvers.vocabulary import (
     ByteCount,
     FileLink,
@@ -50,7 +51,7 @@ DocumentOrderField = ordering(
 
 @strawberry.type(
     description="One version of a document.",
-    directives=[requires("documents:read"), scoped(by="document")],
+    directives=[requires("documents:read"), scoped(by="document"), fresh("DocumentVersion")],
 )
 class DocumentVersion:
     id: strawberry.ID = strawberry.field(description="Names the version within its document; not a node.")
@@ -67,7 +68,7 @@ class DocumentVersion:
 
 @strawberry.type(
     description="A file that belongs to an account, from the document store.",
-    directives=[requires("documents:read"), scoped(by="account")],
+    directives=[requires("documents:read"), scoped(by="account"), fresh("Document")],
 )
 class Document(Node):
     id: strawberry.ID = identified("Document")

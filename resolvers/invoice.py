@@ -9,6 +9,7 @@ import strawberry
 
 from permissions.directives import requires, reveals, scoped
 from resolvers.context import Info
+from resolvers.freshness import fresh
 from resolvers.own_fields import conditions
 from resolvers.vocabulary import (
     CurrencyCode,
@@ -90,7 +91,7 @@ class InvoiceCreditNote:
 
 @strawberry.type(
     description="A sales invoice, from the accounting system.",
-    directives=[requires("invoices:read"), scoped(by="account")],
+    directives=[requires("invoices:read"), scoped(by="account"), fresh("Invoice")],
 )
 class Invoice(Node):
     id: strawberry.ID = identified("Invoice")
@@ -148,7 +149,7 @@ class Invoice(Node):
 
 @strawberry.type(
     description="What an account owes in one currency, over all its open invoices.",
-    directives=[requires("invoices:read"), scoped(by="account")],
+    directives=[requires("invoices:read"), scoped(by="account"), fresh("Balance")],
 )
 class Balance:
     outstanding: Money = strawberry.field(description="Still to pay.")

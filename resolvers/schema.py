@@ -19,6 +19,7 @@ from resolvers.contact import Contact
 from resolvers.context import Context, Info
 from resolvers.document import Document
 from resolvers.errors import BadUserInput, GraphError, NotFound
+from resolvers.freshness import SourceStatus
 from resolvers.invoice import Invoice
 from resolvers.member_changes import MemberMutations
 from resolvers.own_fields import FILTERS, OwnFieldError, OwnFieldsOf
@@ -109,6 +110,13 @@ class Query:
         ] = None,
     ) -> Connection[Account] | None:
         return accounts_page(info, first, after, last, before, filter, order_by)  # type: ignore[no-any-return]
+
+    @strawberry.field(
+        description="The connected systems and how they are doing. For staff.",
+        directives=[requires("sources:read"), reveals()],
+    )
+    def sources(self, info: Info) -> list[SourceStatus] | None:
+        return list(info.context.sources.health())  # type: ignore[arg-type]
 
     @batched(description="An invoice by its id.", directives=[requires("invoices:read")])
     def invoice(self, info: Info, id: Annotated[strawberry.ID, _id("Invoice.id")]) -> Invoice | None:

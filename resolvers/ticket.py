@@ -7,6 +7,7 @@ import strawberry
 
 from permissions.directives import PUBLIC, personal, requires, reveals, scoped
 from resolvers.context import Info
+from resolvers.freshness import fresh
 from resolvers.own_fields import conditions
 from resolvers.vocabulary import (
     URL,
@@ -101,7 +102,8 @@ class AttachmentOf:
 
 
 @strawberry.type(
-    description="Something said on a ticket.", directives=[requires("tickets:read"), scoped(by="ticket")]
+    description="Something said on a ticket.",
+    directives=[requires("tickets:read"), scoped(by="ticket"), fresh("Comment")],
 )
 class Comment:
     id: strawberry.ID = sources_id()
@@ -122,7 +124,7 @@ class Comment:
 
 @strawberry.type(
     description="A request for help, from the helpdesk. What it is about in full is its first public comment.",
-    directives=[requires("tickets:read"), scoped(by="account")],
+    directives=[requires("tickets:read"), scoped(by="account"), fresh("Ticket")],
 )
 class Ticket(Node):
     id: strawberry.ID = identified("Ticket")
@@ -170,7 +172,7 @@ class Ticket(Node):
     is_type_of = shown_from(TicketRecord)
 
 
-@strawberry.type(description="A public article of the help centre.", directives=[PUBLIC])
+@strawberry.type(description="A public article of the help centre.", directives=[PUBLIC, fresh("Article")])
 class Article:
     id: strawberry.ID = sources_id()
     title: str | None = strawberry.field(description="The headline.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from sources.transport.consent import Consent
 from sources.transport.limits import Limit
 
 
@@ -39,6 +40,12 @@ class Row(msgspec.Struct, frozen=True):
         return member
 
     @property
+    def consent(self) -> Callable[..., Consent] | None:
+        """``consent(settings)``, for ``gateway connect``; None where nobody consents by a browser."""
+        member: Callable[..., Consent] | None = getattr(self._module, "consent", None)
+        return member
+
+    @property
     def limits(self) -> tuple[Limit, ...]:
         """What the vendor allows."""
         declared: tuple[Limit, ...] = import_module(f"sources.vendors.{self.vendor}.limits").LIMITS
@@ -50,10 +57,15 @@ class Row(msgspec.Struct, frozen=True):
         return import_module(f"sources.vendors.{self.vendor}.sandbox")
 
     def _member(self, name: str) -> Any:
-        return getattr(import_module(f"sources.vendors.{self.vendor}.{self.kind.value}"), name)
+        return getattr(self._module, name)
+
+    @property
+    def _module(self) -> Any:
+        return import_module(f"sources.vendors.{self.vendor}.{self.kind.value}")
 
 
 REGISTRY = (
+    Row("freshdesk", Kind.HELPDESK),
     Row("hubspot", Kind.CRM),
     Row("s3", Kind.DOCUMENTS),
     Row("xero", Kind.ERP),

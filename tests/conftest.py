@@ -14,12 +14,16 @@ import pytest_asyncio
 
 from sources.ledger.book import Ledger
 from sources.ledger.embedded import EmbeddedPostgres
+from sources.ledger.token_cipher import TokenKey
 from sources.sandbox.world import World
 from tests.door import Door, open_door
 from tests.identity.provider import OidcProvider, missing, open_provider
 
 SPECS = Path(os.environ.get("VENDOR_SPECS", Path(__file__).parents[2] / "shared" / "vendors" / "specs"))
 """The vendors' own API descriptions, where this machine has them."""
+
+TOKEN_KEYS = (TokenKey("2026", b"k" * 32),)
+"""Under which the tests' ledgers keep tokens."""
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +71,7 @@ async def database_url(postgres: str) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def ledger(database_url: str) -> AsyncIterator[Ledger]:
     """An empty ledger."""
-    opened = await Ledger.open(database_url)
+    opened = await Ledger.open(database_url, token_keys=TOKEN_KEYS)
     await opened.migrate()
     yield opened
     await opened.close()

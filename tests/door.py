@@ -14,9 +14,11 @@ from gateway.demo_issuer import DemoIssuer, DemoPersona
 from gateway.matching import match_all
 from gateway.office import Office
 from gateway.server import Server
-from gateway.settings import Settings
+from gateway.settings import Settings, Source
 from resolvers.vocabulary import node_id
+from sources.layers.cache.lifetimes import Lifetimes
 from sources.ports.common import CustomField, Ref
+from sources.registry import Kind
 from sources.sandbox.letters import LetterBox
 from sources.sandbox.server import Sandbox
 from sources.sandbox.world import World
@@ -140,14 +142,20 @@ async def open_door(
     own_fields: Sequence[CustomField] | None = None,
     personas: Sequence[DemoPersona] | None = None,
     breakers: bool = False,
+    cache: Lifetimes | None = None,
+    sources: Mapping[Kind, Source] | None = None,
     **door: Any,
 ) -> AsyncIterator[Door]:
-    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``own_fields``
-    and ``personas`` take the place of the demo's."""
+    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``own_fields``,
+    ``personas`` and ``sources`` take the place of the demo's. Without ``cache`` every request calls the vendors: most tests
+    are about what calls are made and what they answer."""
     issuer = DemoIssuer(personas or personas_of(world))
     async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
         settings = settings or settings_for(running.urls, **door)
+        if sources:
+            settings = msgspec.structs.replace(settings, sources={**settings.sources, **sources})
         settings = settings if breakers else without_breakers(settings)
+        settings = msgspec.structs.replace(settings, cache=cache or Lifetimes(enabled=False))
         if own_fields is not None:
             settings = msgspec.structs.replace(settings, own_fields=tuple(own_fields))
         app = create_app(settings, database_url, today=lambda: world.today)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sources.layers.cache.freshness import itemised
 from sources.layers.matching import CustomerSource, Matcher
 from sources.layers.reads import nobodys, scoped_by
 from sources.layers.touched import Touched
@@ -19,6 +20,7 @@ from sources.ports.crm import AccountQuery, AccountRecord, ContactQuery, Contact
 from sources.ports.documents import DocumentQuery, DocumentRecord, Documents, DocumentVersion
 from sources.ports.erp import Balance, Erp, InvoiceQuery, InvoiceRecord, InvoiceStatus
 from sources.ports.errors import SourceError, SourceUnavailable
+from sources.ports.health import AccountSync, SourceHealth
 from sources.ports.helpdesk import (
     ArticleQuery,
     ArticleRecord,
@@ -49,6 +51,8 @@ class Backoffice(msgspec.Struct, frozen=True):
     erp: Erp | None = None
     helpdesk: Helpdesk | None = None
     documents: Documents | None = None
+    health: Callable[[], Sequence[SourceHealth]] = tuple
+    """How the systems behind the ports are doing."""
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -103,9 +107,10 @@ class ScopedSources:
     @scoped_by("account", gives="Contact")
     async def contacts(self, refs: Sequence[Ref]) -> Sequence[ContactRecord | None]:
         """None also for a contact of somebody else's account."""
-        crm = self._office.crm
+        crm, items = self._office.crm, itemised()
         asked = [ref for ref in refs if ref.source == crm.name]
-        found = dict(zip(asked, await crm.contacts(asked), strict=True)) if asked else {}
+        with items.reading():
+            found = dict(zip(asked, await crm.contacts(asked), strict=True)) if asked else {}
 
         def own() -> list[ContactRecord | None]:
             return [
@@ -115,7 +120,13 @@ class ScopedSources:
 
         if asked and None in own():
             await self._own_accounts()
-        return own()
+            doubtful = [ref for ref, record in zip(refs, own(), strict=True) if record is None]
+            if doubtful := [ref for ref in dict.fromkeys(doubtful) if items.remembered(ref)]:
+                with items.live():
+                    found.update(zip(doubtful, await crm.contacts(doubtful), strict=True))
+        records = own()
+        items.give(record.ref for record in records if record)
+        return records
 
     @scoped_by("account", gives="Contact")
     async def contacts_of(
@@ -139,6 +150,30 @@ class ScopedSources:
         ports = [port for port in (self._office.erp, self._office.helpdesk, self._office.documents) if port]
         columns = [await self._office.links.links_of(accounts, port.name) for port in ports]
         return [[link for link in row if link] for row in zip(*columns, strict=True)]
+
+    @scoped_by("account", gives="AccountSync")
+    async def sync_of(self, accounts: Sequence[Ref]) -> Sequence[Sequence[AccountSync]]:
+        """How each account stands in each system, the CRM first; matching is not started by looking."""
+        self._require(accounts)
+        systems = self.health()
+        crm = self._office.crm.name
+        columns = [
+            [None] * len(accounts)
+            if system.name == crm
+            else await self._office.links.links_of(accounts, system.name)
+            for system in systems
+        ]
+        return [
+            [
+                AccountSync(system, link.state if link else None)
+                for system, link in zip(systems, row, strict=True)
+            ]
+            for row in zip(*columns, strict=True)
+        ]
+
+    def health(self) -> Sequence[SourceHealth]:
+        """How the connected systems are doing: nothing of it is any customer's."""
+        return self._office.health()
 
     # -- accounting ---------------------------------------------------------------------------------------------
 
@@ -358,10 +393,12 @@ class ScopedSources:
         read: Callable[[Sequence[Ref]], Awaitable[Sequence[R | None]]],
     ) -> Sequence[R | None]:
         """Reads by id, then keeps what belongs to the caller's own counterparts. The same calls are made for a record
-        that is somebody else's as for one that does not exist."""
-        asked = [ref for ref in refs if ref.source == port.name]
-        found = dict(zip(asked, await read(asked), strict=True)) if asked else {}
+        that is somebody else's as for one that does not exist: whatever is remembered of either, its source is asked."""
+        asked, items = [ref for ref in refs if ref.source == port.name], itemised()
+        with items.reading():
+            found = dict(zip(asked, await read(asked), strict=True)) if asked else {}
         if self._reach.accounts is None:
+            items.give(asked)
             return [found.get(ref) for ref in refs]
 
         async def own(accounts: frozenset[Ref]) -> list[R | None]:
@@ -377,7 +414,14 @@ class ScopedSources:
         if asked and None in records:
             await self._own_accounts()
             if (all_accounts := self._reach.accounts | self._survivors) != accounts:
-                records = await own(all_accounts)
+                accounts = all_accounts
+                records = await own(accounts)
+            doubtful = [ref for ref, record in zip(refs, records, strict=True) if record is None]
+            if doubtful := [ref for ref in dict.fromkeys(doubtful) if items.remembered(ref)]:
+                with items.live():
+                    found.update(zip(doubtful, await read(doubtful), strict=True))
+                records = await own(accounts)
+        items.give(ref for ref, record in zip(refs, records, strict=True) if record is not None)
         return records
 
     async def _pages(

@@ -1,6 +1,6 @@
 """The ledger: what the gateway itself remembers, in one PostgreSQL database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alembic import command
@@ -11,19 +11,23 @@ from sources.ledger.audit import AuditBook
 from sources.ledger.audit_seal import Seal
 from sources.ledger.database import COMMAND_SECONDS, Database
 from sources.ledger.directory import Directory
+from sources.ledger.forgettings import Forgettings
 from sources.ledger.links import Links
 from sources.ledger.members import Members
+from sources.ledger.mirror import Mirrors
 from sources.ledger.organisations import Organisations
 from sources.ledger.service_accounts import ServiceAccounts
 from sources.ledger.sessions import Sessions
+from sources.ledger.token_cipher import TokenCipher, TokenKey
 from sources.ledger.tokens import TokenBook
 from sources.ledger.viewings import Viewings
 from sources.ledger.writes import Writes
 from sources.ports.audit import AuditStore
-from sources.ports.changes import ChangeFeed
+from sources.ports.changes import ChangeFeed, ForgettingFeed
 from sources.ports.directory import DirectoryStore
 from sources.ports.links import LinkStore
 from sources.ports.members import MemberStore, OrganisationStore
+from sources.ports.mirror import MirrorStore
 from sources.ports.service_accounts import ServiceAccountStore
 from sources.ports.sessions import SessionStore
 from sources.ports.tokens import TokenStore
@@ -37,8 +41,10 @@ class Ledger:
 
     audit: AuditStore
     directory: DirectoryStore
+    forgettings: ForgettingFeed
     links: LinkStore
     members: MemberStore
+    mirrors: MirrorStore
     organisations: OrganisationStore
     service_accounts: ServiceAccountStore
     tokens: TokenStore
@@ -46,17 +52,19 @@ class Ledger:
     viewings: ViewingStore
     writes: WriteStore
 
-    def __init__(self, database: Database, seal: Seal) -> None:
+    def __init__(self, database: Database, seal: Seal, cipher: TokenCipher) -> None:
         self._database = database
         self._audit = AuditBook(database, seal)
         self.audit = self._audit
+        self.forgettings = Forgettings(database)
         self.links = Links(database)
         members = Members(database)
         self.members = members
+        self.mirrors = Mirrors(database)
         self.directory = Directory(database, members)
         self.organisations = Organisations(database)
         self.service_accounts = ServiceAccounts(database)
-        self.tokens = TokenBook(database)
+        self.tokens = TokenBook(database, cipher)
         self.sessions = Sessions(database)
         self.viewings = Viewings(database)
         self.writes = Writes(database)
@@ -67,11 +75,13 @@ class Ledger:
         database_url: str,
         patience: Callable[[], float] = lambda: COMMAND_SECONDS,
         seal: Seal | None = None,
+        token_keys: Sequence[TokenKey] = (),
     ) -> "Ledger":
         """Connects when first asked. ``postgresql://``, ``postgres://`` and ``postgresql+asyncpg://`` are the same;
         ``?host=/folder`` is a socket. ``patience`` gives the seconds left to whoever asks, ``seal`` holds the audit trail
-        together. Raises ValueError for another kind of address."""
-        return cls(Database(database_url, patience), seal or Seal())
+        together, ``token_keys`` encrypt OAuth tokens, the first of them new ones. Raises ValueError for another kind of
+        address."""
+        return cls(Database(database_url, patience), seal or Seal(), TokenCipher(token_keys))
 
     async def migrate(self) -> None:
         """Brings the tables to this version, all or nothing; costs little when they are. Processes that start together

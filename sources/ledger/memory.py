@@ -28,6 +28,9 @@ MOST = 100_000
 
 log = structlog.get_logger()
 
+Hear = Callable[[str | None], None]
+"""Takes what was sent; None: something may have gone unheard."""
+
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 
@@ -39,7 +42,12 @@ class Memory:
         self._changes = 0
         self._listening = False
         self.feed = Changes()
+        self._others: dict[str, Hear] = {}
         self._task: asyncio.Task[None] | None = None
+
+    def hear_also(self, channel: str, hear: Hear) -> None:
+        """What is sent on another channel, from the next ``watch`` on."""
+        self._others[channel] = hear
 
     def recall(self, keys: Iterable[K]) -> Mapping[K, Any]:
         """Those that are known, which may have the value None."""
@@ -85,6 +93,9 @@ class Memory:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
+            for channel, hear in self._others.items():
+                await connection.add_listener(channel, lambda _c, _p, _n, text, hear=hear: hear(str(text)))
+                hear(None)
             await connection.add_listener(CHANNEL, self._heard)
             # From here on every change is heard; what changed before is read afresh.
             self._listening = True

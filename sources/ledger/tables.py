@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -97,6 +98,7 @@ tokens = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("consent_needed", Boolean, nullable=False),
     _updated_at(),
+    Column("key_id", Text),
 )
 
 sign_ins = Table(
@@ -375,3 +377,42 @@ viewings = Table(
     Index("viewings_by_staff", "staff", "expires_at"),
     Index("viewings_by_organisation", "organisation_id"),
 )
+
+mirror_streams = Table(
+    "mirror_streams",
+    metadata,
+    Column("source", _ID, primary_key=True),
+    Column("stream", _ID, primary_key=True),
+    # Which account of the vendor, and in what form its rows are kept.
+    Column("account", _ID, nullable=False),
+    Column("holder", _ID, nullable=False),
+    Column("bookmark", JSONB),
+    Column("run_at", DateTime(timezone=True)),
+    Column("as_of", DateTime(timezone=True)),
+    Column("sweep", BigInteger, nullable=False),
+    Column("swept_at", DateTime(timezone=True)),
+    Column("dropped", BigInteger, nullable=False),
+    Column("failure", Text),
+)
+"""How far each copy of a vendor's records has come."""
+
+mirror_rows = Table(
+    "mirror_rows",
+    metadata,
+    Column("source", _ID, primary_key=True),
+    Column("stream", _ID, primary_key=True),
+    Column("id", _ID, primary_key=True),
+    Column("parent", _ID),
+    Column("places", ARRAY(_ID), nullable=False),
+    Column("marks", ARRAY(_ID), nullable=False),
+    Column("keys", ARRAY(_ID), nullable=False),
+    Column("body", JSONB, nullable=False),
+    # The whole run that has seen it last.
+    Column("sweep", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["source", "stream"], ["mirror_streams.source", "mirror_streams.stream"], ondelete="CASCADE"
+    ),
+    Index("mirror_rows_by_parent", "source", "stream", "parent"),
+    Index("mirror_rows_by_key", "keys", postgresql_using="gin"),
+)
+"""Copies of vendors' records."""

@@ -1,4 +1,4 @@
-"""Misbehaviour on demand: slow, hanging, failing, refusing, talking nonsense or hanging up."""
+"""Misbehaviour on demand: slow, hanging, failing, refusing, talking nonsense, spoiling answers or hanging up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
-Kind = Literal["slow", "hang", "fail", "rate_limit", "garbage", "drop"]
+Spoiled = Literal["html", "truncated", "malformed_row", "malformed_rows", "missing_id", "duplicate_row"]
+"""Faults of an answer's body: another page altogether, half of it, or one row (or each) that is not as described."""
+
+Kind = Literal["slow", "hang", "fail", "rate_limit", "garbage", "drop"] | Spoiled
+KINDS = (*get_args(get_args(Kind)[0]), *get_args(Spoiled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,8 @@ class Fault:
     """Only for this method; None for any."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"fault kind {self.kind!r} is none of {', '.join(get_args(Kind))}")
+        if self.kind not in KINDS:
+            raise ValueError(f"fault kind {self.kind!r} is none of {', '.join(KINDS)}")
 
     @classmethod
     def from_json(cls, document: object) -> Self:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sources.sandbox.allowance import Allowance, Limit, OverLimit, RateLimits, by_header, everyone
 from sources.sandbox.faults import Fault, Faults
 from sources.sandbox.recording import Call, RequestLog
+from sources.sandbox.spoiling import answer_spoiled
 
 __all__ = [
     "Allowance",
@@ -153,6 +154,8 @@ class Sandbox:
                 await Response(b'{"results":[{"id":"1","prop', 200, None, "application/json")(
                     scope, receive, send
                 )
+            case "html" | "truncated" | "malformed_row" | "malformed_rows" | "missing_id" | "duplicate_row":
+                await answer_spoiled(self._vendor, fault.kind, scope, receive, send)
             case "drop":
                 await self._drop(scope, receive)
             case "slow" | "hang":

@@ -13,27 +13,55 @@ class _Deadline:
     """``over``: what it was for has ended, so that it binds nobody who still has it in a copied context: work that goes on,
     and a connection's next request, whose reading a server may resume in the context of the one before."""
 
-    __slots__ = ("ends_at", "over")
+    __slots__ = ("ends_at", "over", "unhurried")
 
-    def __init__(self, ends_at: float) -> None:
-        self.ends_at, self.over = ends_at, False
+    def __init__(self, ends_at: float, unhurried: float) -> None:
+        self.ends_at, self.unhurried, self.over = ends_at, unhurried, False
 
 
 _deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
 
 
 @contextmanager
-def deadline(seconds: float, since: float | None = None) -> Iterator[None]:
+def deadline(seconds: float, since: float | None = None, unhurried: float | None = None) -> Iterator[None]:
     """All calls made inside must be answered within ``seconds`` from now, or from ``since`` on the loop's clock; an outer,
-    earlier deadline stays."""
-    ends_at = (asyncio.get_running_loop().time() if since is None else since) + seconds
+    earlier deadline stays. ``unhurried``: the seconds that it would be had the client not asked for less."""
+    began = asyncio.get_running_loop().time() if since is None else since
+    ends_at, others = began + seconds, began + (seconds if unhurried is None else unhurried)
     outer = _deadline.get()
-    inner = _Deadline(ends_at if outer is None or outer.over else min(ends_at, outer.ends_at))
+    if outer is not None and not outer.over:
+        ends_at, others = min(ends_at, outer.ends_at), min(others, outer.unhurried)
+    inner = _Deadline(ends_at, others)
     token = _deadline.set(inner)
     try:
         yield
     finally:
         inner.over = True
+        _deadline.reset(token)
+
+
+@contextmanager
+def shared_deadline() -> Iterator[None]:
+    """For a call that others may wait for as well: one client's hurry does not end it, but whoever asked first has no
+    more than the gateway gives."""
+    outer, now = _deadline.get(), asyncio.get_running_loop().time()
+    ends_at = now + DEFAULT_SECONDS if outer is None or outer.over else outer.unhurried
+    inner = _Deadline(ends_at, ends_at)
+    token = _deadline.set(inner)
+    try:
+        yield
+    finally:
+        inner.over = True
+        _deadline.reset(token)
+
+
+@contextmanager
+def no_deadline() -> Iterator[None]:
+    """What is begun inside is bound by none but its own."""
+    token = _deadline.set(None)
+    try:
+        yield
+    finally:
         _deadline.reset(token)
 
 

@@ -24,6 +24,7 @@ from sources.ports.errors import (
 )
 from sources.transport.addresses import AddressNotAllowed
 from sources.transport.deadline import remaining
+from sources.transport.rows import Pages
 from sources.transport.traffic import Passage, Traffic, Unanswered
 
 T = TypeVar("T")
@@ -167,9 +168,24 @@ class HttpClient:
         try:
             return decoder.decode(answer.body)
         except (msgspec.DecodeError, ValueError) as error:
-            # msgspec's message names the place and the type, never a value.
-            reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
-            raise SourceBadResponse(self.source, f"unexpected answer: {reason}") from error
+            raise self._unexpected(error) from error
+
+    def page(self, answer: Answer, pages: Pages[T]) -> tuple[T, int]:
+        """A page of rows without those that do not fit, each once, and how many were dropped. Raises SourceBadResponse
+        when the page does not fit, or none of its rows."""
+        try:
+            return pages.read(answer.body, self.drop)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise self._unexpected(error) from error
+
+    def drop(self, kind: str, record_id: str | None) -> None:
+        """Counts and logs a row that does not fit, for answers that are not read by ``page``."""
+        self._traffic.drops.record(self.source, kind, record_id)
+
+    def _unexpected(self, error: Exception) -> SourceBadResponse:
+        # msgspec's message names the place and the type, never a value.
+        reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
+        return SourceBadResponse(self.source, f"unexpected answer: {reason}")
 
     async def _send(self, request: Request) -> Answer:
         left = remaining()

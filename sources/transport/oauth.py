@@ -8,23 +8,31 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
+from random import uniform
 from typing import Any
 from urllib.parse import parse_qsl
 
+import aiohttp
 import httpx2
+import msgspec
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, SourceUnavailable
 from sources.ports.tokens import Tokens, TokenStore
+from sources.transport.addresses import Addresses, AddressNotAllowed
 from sources.transport.deadline import remaining
+from sources.transport.guarded import GuardedTransport
 from sources.transport.http import Request
 
-EARLY = timedelta(seconds=60)
-"""An access token is renewed this long before it expires."""
+AHEAD = (0.7, 0.85)
+"""An access token is renewed, while it is still in use, after a part of its time between these."""
 
-REFRESH_SECONDS = 30.0
-"""What a refresh may take, whatever is left to the request that needed it."""
+EARLY = timedelta(seconds=60)
+"""With less left than this it is not used any more."""
+
+TOKEN_SECONDS = 30.0
+"""What a token request may take, whatever is left to the request that needed it."""
 
 ClientAuth = str | Callable[[Any, str, str, MutableMapping[str, str], bytes], tuple[str, Any, bytes]]
 """How the token endpoint wants to know the client: one of Authlib's names, or a function in Authlib's form."""
@@ -43,52 +51,98 @@ def client_in_json(
     return uri, headers, json.dumps(form).encode()
 
 
-class ClientCredentials:
-    """The client's own token, kept in memory and renewed ahead of its expiry."""
+class _Access(msgspec.Struct):
+    """An access token, and when another process or this one should have the next."""
 
-    def __init__(
-        self, source: str, token_url: str, client_id: str, client_secret: str, scope: str | None = None
-    ) -> None:
+    token: str
+    expires_at: datetime | None
+    renew_at: datetime | None
+
+
+class _Bearer:
+    """An access token that is renewed ahead of its expiry while requests go on with the one at hand.
+
+    A renewal goes on when the request that needed it gives up: otherwise a rotated token could be lost on its way.
+    """
+
+    def __init__(self, source: str, token_url: str, addresses: Addresses) -> None:
+        if not addresses.allow_url(token_url):
+            raise SourceRejected(source, _PRIVATE)
         self._source = source
-        self._token_url = token_url
-        self._client_id, self._client_secret, self._scope = client_id, client_secret, scope
-        self._token: str | None = None
-        self._expires_at: datetime | None = None
+        self._access: _Access | None = None
         self._lock = asyncio.Lock()
+        self._renewing: set[asyncio.Task[_Access]] = set()
 
     async def authorise(self, request: Request) -> None:
-        token = self._token
-        if token is None or _expired(self._expires_at):
-            token = await self._fetch(token)
-        request.headers["Authorization"] = f"Bearer {token}"
+        access = self._access
+        if access is None or _expired(access.expires_at):
+            access = await self._renewed(access.token if access else None)
+        elif access.renew_at is not None and access.renew_at <= datetime.now(UTC):
+            # The next attempt, should this one fail, is not every request's.
+            access.renew_at = datetime.now(UTC) + EARLY / 2
+            self._start(access.token)
+        request.headers["Authorization"] = f"Bearer {access.token}"
 
     async def renew(self, request: Request) -> bool:
-        await self._fetch(request.headers["Authorization"].removeprefix("Bearer "))
+        await self._renewed(request.headers["Authorization"].removeprefix("Bearer "))
         return True
 
-    async def _fetch(self, known_bad: str | None) -> str:
+    async def _fetch(self, known_bad: str | None) -> _Access:
+        raise NotImplementedError
+
+    async def _renewed(self, known_bad: str | None) -> _Access:
+        try:
+            async with asyncio.timeout(remaining()):
+                return await asyncio.shield(self._start(known_bad))
+        except TimeoutError as error:
+            raise SourceTimeout(
+                self._source, "no answer from the token endpoint before the deadline"
+            ) from error
+
+    def _start(self, known_bad: str | None) -> "asyncio.Task[_Access]":
+        renewal = asyncio.create_task(self._fetch(known_bad))
+        self._renewing.add(renewal)
+        renewal.add_done_callback(self._over)
+        return renewal
+
+    def _over(self, renewal: "asyncio.Task[_Access]") -> None:
+        self._renewing.discard(renewal)
+        if not renewal.cancelled():
+            renewal.exception()  # whoever still waits gets it; when nobody does it is no news for the loop
+
+
+class ClientCredentials(_Bearer):
+    """The client's own token, kept in memory."""
+
+    def __init__(
+        self,
+        source: str,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        scope: str | None = None,
+        *,
+        addresses: Addresses,
+    ) -> None:
+        """Raises SourceRejected for a token endpoint at an address that may not be called."""
+        super().__init__(source, token_url, addresses)
+        self._endpoint = TokenEndpoint(source, token_url, client_id, client_secret, addresses)
+        self._scope: dict[str, Any] = {"scope": scope} if scope else {}
+
+    async def _fetch(self, known_bad: str | None) -> _Access:
         async with self._lock:
-            if self._token is not None and self._token != known_bad:
-                return self._token
-            scope: dict[str, Any] = {"scope": self._scope} if self._scope else {}
-            answer = await _token_request(
-                self._source,
-                self._token_url,
-                self._client_id,
-                self._client_secret,
-                grant_type="client_credentials",
-                **scope,
-            )
-            self._token, self._expires_at = answer["access_token"], _expiry(answer)
-            return self._token
+            if self._access is None or self._access.token == known_bad:
+                answer = await self._endpoint.ask(grant_type="client_credentials", **self._scope)
+                self._access = _access(answer["access_token"], _expiry(answer))
+            return self._access
 
 
-class StoredRefreshToken:
+class StoredRefreshToken(_Bearer):
     """A refresh token kept in a TokenStore, whether it rotates or not.
 
     One process refreshes at a time; the rotated token is durable before the new access token is used; a refused refresh
-    token marks the connection as needing consent and is not tried again until the configured one changes. A refresh goes
-    on when the request that needed it gives up: otherwise a rotated token could be lost on its way.
+    token marks the connection as needing consent and is not tried again until the configured one changes or somebody runs
+    ``gateway connect``.
     """
 
     def __init__(
@@ -99,130 +153,133 @@ class StoredRefreshToken:
         client_secret: str,
         *,
         store: TokenStore,
-        first_refresh_token: str,
+        first_refresh_token: str | None,
+        addresses: Addresses,
         client_auth: ClientAuth = "client_secret_basic",
         refused: Refused = lambda answer: False,
     ) -> None:
-        self._source = source
-        self._token_url = token_url
-        self._client_id, self._client_secret = client_id, client_secret
+        """``first_refresh_token``: the configured one; None: the store has what ``gateway connect`` put there. Raises
+        SourceRejected for a token endpoint that may not be called, and where the store has no key."""
+        super().__init__(source, token_url, addresses)
+        store.require_key(source)
+        self._endpoint = TokenEndpoint(
+            source, token_url, client_id, client_secret, addresses, client_auth, refused
+        )
         self._store = store
         self._first = first_refresh_token
-        self._client_auth = client_auth
-        self._refused = refused
-        self._seed = hashlib.sha256(first_refresh_token.encode()).hexdigest()
-        self._tokens: Tokens | None = None
-        self._lock = asyncio.Lock()
-        self._refreshing: set[asyncio.Task[Tokens]] = set()
+        self._seed = seed_of(first_refresh_token)
 
-    async def authorise(self, request: Request) -> None:
-        tokens = self._tokens
-        if tokens is None or _expired(tokens.expires_at):
-            tokens = await self._refreshed(tokens.access_token if tokens else None)
-        request.headers["Authorization"] = f"Bearer {tokens.access_token}"
-
-    async def renew(self, request: Request) -> bool:
-        await self._refreshed(request.headers["Authorization"].removeprefix("Bearer "))
-        return True
-
-    async def _refreshed(self, known_bad: str | None) -> Tokens:
-        refresh = asyncio.create_task(self._refresh(known_bad))
-        self._refreshing.add(refresh)
-        refresh.add_done_callback(self._over)
-        try:
-            async with asyncio.timeout(remaining()):
-                return await asyncio.shield(refresh)
-        except TimeoutError as error:
-            raise SourceTimeout(
-                self._source, "no answer from the token endpoint before the deadline"
-            ) from error
-
-    def _over(self, refresh: asyncio.Task[Tokens]) -> None:
-        self._refreshing.discard(refresh)
-        if not refresh.cancelled():
-            refresh.exception()  # whoever still waits gets it; when nobody does it is no news for the loop
-
-    async def _refresh(self, known_bad: str | None) -> Tokens:
+    async def _fetch(self, known_bad: str | None) -> _Access:
         async with self._lock, self._store.hold(self._source) as held:
             tokens = held.tokens
-            if tokens is None or tokens.seed != self._seed:
+            if self._first is not None and (tokens is None or tokens.seed != self._seed):
                 tokens = Tokens(refresh_token=self._first, seed=self._seed)
+            if tokens is None:
+                raise ConsentNeeded(self._source, f"not connected yet; run `gateway connect {self._source}`")
             if tokens.consent_needed:
                 raise self._consent_needed()
             if tokens.access_token is None or tokens.access_token == known_bad or _expired(tokens.expires_at):
                 try:
-                    answer = await _token_request(
-                        self._source,
-                        self._token_url,
-                        self._client_id,
-                        self._client_secret,
-                        client_auth=self._client_auth,
-                        refused=self._refused,
-                        seconds=REFRESH_SECONDS,
-                        grant_type="refresh_token",
-                        refresh_token=tokens.refresh_token,
+                    answer = await self._endpoint.ask(
+                        grant_type="refresh_token", refresh_token=tokens.refresh_token
                     )
-                except _InvalidGrant as error:
-                    await held.save(Tokens(tokens.refresh_token, self._seed, consent_needed=True))
+                except InvalidGrant as error:
+                    await held.save(Tokens(tokens.refresh_token, tokens.seed, consent_needed=True))
                     raise self._consent_needed() from error
-                tokens = Tokens(
-                    refresh_token=answer.get("refresh_token") or tokens.refresh_token,
-                    seed=self._seed,
-                    access_token=answer["access_token"],
-                    expires_at=_expiry(answer),
-                )
+                tokens = tokens_of(answer, tokens.seed, tokens.refresh_token)
                 await held.save(tokens)
-        self._tokens = tokens
-        return tokens
+            assert tokens.access_token is not None
+            self._access = _access(tokens.access_token, tokens.expires_at)
+        return self._access
 
     def _consent_needed(self) -> ConsentNeeded:
         return ConsentNeeded(
             self._source,
-            "the refresh token was refused; authorise the connection again and configure the new refresh token",
+            f"the refresh token was refused; authorise the connection again with `gateway connect {self._source}`",
         )
 
 
-class _InvalidGrant(SourceRejected):
-    pass
+class InvalidGrant(SourceRejected):
+    """The token endpoint refuses the refresh token or the code itself."""
 
 
-async def _token_request(
-    source: str,
-    url: str,
-    client_id: str,
-    client_secret: str,
-    *,
-    client_auth: ClientAuth = "client_secret_basic",
-    refused: Refused = lambda answer: False,
-    seconds: float | None = None,
-    **form: Any,
-) -> dict[str, Any]:
-    try:
-        async with AsyncOAuth2Client(
-            client_id,
-            client_secret,
-            token_endpoint_auth_method=client_auth,
-            timeout=max(0.05, remaining()) if seconds is None else seconds,
-        ) as client:
-            answer = await client.fetch_token(url, **form)
-    except OAuthError as error:
-        if error.error == "invalid_grant":
-            raise _InvalidGrant(source, "the token endpoint refused the grant") from error
-        raise SourceRejected(
-            source, f"the token endpoint answered {error.error}; check client id and secret"
-        ) from error
-    except httpx2.TimeoutException as error:
-        raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error
-    except (httpx2.HTTPError, ValueError) as error:
-        raise SourceUnavailable(source, f"the token endpoint failed ({type(error).__name__})") from error
-    if not answer.get("access_token"):
-        if refused(answer):
-            raise _InvalidGrant(source, "the token endpoint refused the grant")
-        raise SourceRejected(source, "the token endpoint gave no access token")
-    return dict(answer)
+class TokenEndpoint:
+    """Where one client gets its tokens."""
+
+    def __init__(
+        self,
+        source: str,
+        url: str,
+        client_id: str,
+        client_secret: str,
+        addresses: Addresses,
+        client_auth: ClientAuth = "client_secret_basic",
+        refused: Refused = lambda answer: False,
+    ) -> None:
+        self._source, self._url, self._addresses = source, url, addresses
+        self._client_id, self._client_secret = client_id, client_secret
+        self._client_auth, self._refused = client_auth, refused
+
+    async def ask(self, **form: Any) -> dict[str, Any]:
+        """An answer with an access token. Raises SourceError, InvalidGrant among them."""
+        source = self._source
+        try:
+            async with (
+                asyncio.timeout(TOKEN_SECONDS),
+                AsyncOAuth2Client(
+                    self._client_id,
+                    self._client_secret,
+                    token_endpoint_auth_method=self._client_auth,
+                    transport=GuardedTransport(self._addresses),
+                ) as client,
+            ):
+                answer = await client.fetch_token(self._url, **form)
+        except OAuthError as error:
+            if error.error == "invalid_grant":
+                raise InvalidGrant(source, "the token endpoint refused the grant") from error
+            raise SourceRejected(
+                source, f"the token endpoint answered {error.error}; check client id and secret"
+            ) from error
+        except TimeoutError as error:
+            raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(getattr(error, "os_error", error), AddressNotAllowed):
+                raise SourceRejected(source, _PRIVATE) from error
+            raise SourceUnavailable(source, f"the token endpoint failed ({type(error).__name__})") from error
+        if not answer.get("access_token"):
+            if self._refused(answer):
+                raise InvalidGrant(source, "the token endpoint refused the grant")
+            raise SourceRejected(source, "the token endpoint gave no access token")
+        return dict(answer)
 
 
-def _expiry(answer: dict[str, Any]) -> datetime | None:
+_PRIVATE = "the token endpoint stands for a private address; list it in private_addresses if it may be called"
+
+
+def tokens_of(answer: Mapping[str, Any], seed: str, former: str) -> Tokens:
+    """What a token endpoint gave; the ``former`` refresh token where it does not rotate."""
+    return Tokens(
+        refresh_token=answer.get("refresh_token") or former,
+        seed=seed,
+        access_token=answer["access_token"],
+        expires_at=_expiry(answer),
+    )
+
+
+def seed_of(first_refresh_token: str | None) -> str:
+    """What tells tokens that grew from this one from those of another."""
+    return hashlib.sha256(first_refresh_token.encode()).hexdigest() if first_refresh_token else ""
+
+
+def _access(token: str, expires_at: datetime | None) -> _Access:
+    """To be renewed after most of its time, each process at another moment: the first finds the others' work done."""
+    if expires_at is None:
+        return _Access(token, None, None)
+    now = datetime.now(UTC)
+    return _Access(token, expires_at, now + (expires_at - now) * uniform(*AHEAD))  # noqa: S311
+
+
+def _expiry(answer: Mapping[str, Any]) -> datetime | None:
     """None where the vendor does not say: then only a 401 shows it."""
     seconds = answer.get("expires_in")
     return None if seconds is None else datetime.now(UTC) + timedelta(seconds=float(seconds))

@@ -14,6 +14,7 @@ from sources.transport.breaker import Breaker, State
 from sources.transport.budget import Budget, Standing
 from sources.transport.limits import Limit, Reading, SourceSettings, configured
 from sources.transport.retry import RetryBudget, again, retryable
+from sources.transport.rows import Drops
 from sources.transport.shared import SharedBudgets
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Traffic:
         read: Readings = lambda endpoint, answer, error: (),
         shared: SharedBudgets | None = None,
         guarded: bool = True,
+        drops: Drops | None = None,
     ) -> None:
         """``parallel``: calls at a time that this process allows itself. ``account`` tells apart what the vendor counts
         apart; it is not shown to anyone. Not ``guarded``: see Network. Raises ValueError for settings that cannot hold."""
@@ -78,6 +80,7 @@ class Traffic:
         self.source = source
         self.read = read
         self.addresses = Addresses(settings.private_addresses)
+        self.drops = drops or Drops()
         self._retries = RetryBudget()
         self._guarded = guarded
         self._fewest = settings.breaker_failures if guarded else inf
@@ -185,6 +188,8 @@ class Network:
         self._shared = shared
         self._guarded = guarded
         self._traffics: list[Traffic] = []
+        self.drops = Drops()
+        """Rows that did not fit, of all sources."""
 
     def traffic(
         self,
@@ -206,6 +211,7 @@ class Network:
             read=read,
             shared=self._shared,
             guarded=self._guarded,
+            drops=self.drops,
         )
         self._traffics.append(traffic)
         return traffic

@@ -3,6 +3,7 @@
 import msgspec
 
 from sources.ports.common import CustomField
+from sources.ports.mirror import MirrorStore
 from sources.ports.tokens import TokenStore
 from sources.ports.violations import Violations
 from sources.transport.traffic import Network
@@ -15,5 +16,7 @@ class Wiring(msgspec.Struct, frozen=True):
     custom: tuple[CustomField, ...] = ()
     network: Network = msgspec.field(default_factory=Network)
     """By which it calls its vendor."""
+    mirrors: MirrorStore | None = None
+    """Where copies of its records are kept; None for who only probes."""
     violations: Violations = msgspec.field(default_factory=Violations)
     """Where it says that its vendor gave a row of somebody whom it was not asked for."""

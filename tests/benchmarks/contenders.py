@@ -110,9 +110,10 @@ async def running(
     own: set[int],
     say: Callable[[str], None] = lambda text: None,
     names: Sequence[str] = NAMES,
+    cache: bool = False,
 ) -> AsyncIterator[Bench]:
-    """All contenders on the core ``own`` over an empty database, with configuration and logs in the folder. Raises
-    RuntimeError with the last words of a process that did not start."""
+    """All contenders on the core ``own`` over an empty database, with configuration and logs in the folder. The gateway
+    remembers nothing, like the others, unless ``cache``. Raises RuntimeError with the last words of a process that did not start."""
     world = company()
     async with AsyncExitStack() as stack:
         processes = _Processes(folder, own, stack, say)
@@ -122,7 +123,7 @@ async def running(
         config = folder / "config.json"
         config.write_bytes(msgspec.json.encode(_config(world, urls)))
         toml = folder / "gateway.toml"
-        toml.write_text(_gateway_toml(urls))
+        toml.write_text(_gateway_toml(urls, cache))
         environment = {"DATABASE_URL": database_url, vendors.CONFIG: str(config)}
         serve = ["serve", "--config", str(toml)]
         gateways = {
@@ -243,9 +244,10 @@ async def _fill_ledger(database_url: str, world: World) -> None:
         await ledger.close()
 
 
-def _gateway_toml(urls: Mapping[str, str]) -> str:
+def _gateway_toml(urls: Mapping[str, str], cache: bool) -> str:
     lines = ["[[signin.issuers]]", f"issuer = {_toml(urls['issuer'])}", f"audience = {_toml(AUDIENCE)}"]
     lines.append('believed_for = ["customers", "staff"]')
+    lines += ["[cache]", f"enabled = {_toml(cache)}"]
     for row in REGISTRY:
         settings = msgspec.to_builtins(source_settings(row, urls[row.vendor], quotas=False))
         lines += [f"[sources.{row.kind.value}]", f"vendor = {_toml(row.vendor)}"]

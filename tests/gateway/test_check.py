@@ -240,6 +240,7 @@ async def test_the_command_prints_a_line_each_and_ends_well(running: tuple[Door,
         ["--", "mail"],
         ["--", "redis"],
         *(["ok", name] for name in ("crm", "erp", "helpdesk", "documents")),
+        ["--", "tokens"],
     ]
     assert len(secrets_of(config)) == 5
     assert not any(secret in said for secret in secrets_of(config))
@@ -271,7 +272,7 @@ async def test_the_command_names_all_that_is_wrong_at_once_and_ends_with_1(
     marks = {line.split()[1]: line.split()[0] for line in said.splitlines()}
     assert marks == {
         "settings": "FAIL", "database": "ok", "signin": "ok", "mail": "--", "redis": "--", "crm": "FAIL", "erp": "FAIL", "helpdesk": "FAIL",
-        "documents": "--",
+        "documents": "--", "tokens": "--",
     }  # fmt: skip
     assert "gateway.timezone: 'Nowhere' is unknown" in said
     assert "XERO_SECRET is not set" in said

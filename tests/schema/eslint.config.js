@@ -40,6 +40,7 @@ export default [
             suffixes: ["Connection", "Edge", "Payload"],
             types: [
               "AccountLink",
+              "AccountSync",
               "Address",
               "AssignableRole",
               "AuditDenial",
@@ -52,6 +53,7 @@ export default [
               "PageInfo",
               "SignInDirections",
               "SignInIssuer",
+              "SourceStatus",
               "UserError",
             ],
           },

@@ -44,6 +44,9 @@ class TokensInMemory:
         self.tokens: Tokens | None = None
         self._lock = asyncio.Lock()
 
+    def require_key(self, connection: str) -> None:
+        return None
+
     async def load(self, connection: str) -> Tokens | None:
         return self.tokens
 

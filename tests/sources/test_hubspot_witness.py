@@ -288,6 +288,9 @@ def judged(description: Description, calls: list[Call]) -> set[str]:
 
 
 class _NoTokens:
+    def require_key(self, connection: str) -> None:
+        return None
+
     @asynccontextmanager
     async def hold(self, connection: str) -> AsyncIterator[Any]:
         self.tokens = None

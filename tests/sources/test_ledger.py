@@ -123,7 +123,7 @@ async def test_an_error_from_the_database_does_not_repeat_tokens(ledger, databas
     await connection.execute("DROP TABLE tokens")
     await connection.execute(
         'CREATE TABLE tokens (connection text COLLATE "C" PRIMARY KEY, refresh_token text'
-        ", seed text, access_token text, expires_at timestamptz, consent_needed bool)"
+        ", seed text, access_token text, expires_at timestamptz, consent_needed bool, key_id text)"
     )
     await connection.close()
     async with ledger.tokens.hold("xero") as held:

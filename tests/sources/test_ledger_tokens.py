@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from sources.ledger.book import Ledger
 from sources.ports.tokens import Tokens
+from tests.conftest import TOKEN_KEYS
 
 FIRST = Tokens(refresh_token="r1", seed="s")
 FULL = Tokens("r2", "s", "a2", datetime(2026, 5, 4, 3, 2, 1, 654321, UTC), consent_needed=True)
@@ -18,10 +19,11 @@ FULL = Tokens("r2", "s", "a2", datetime(2026, 5, 4, 3, 2, 1, 654321, UTC), conse
 HOLDER = """
 import asyncio, sys
 from sources.ledger.book import Ledger
+from sources.ledger.token_cipher import TokenKey
 from sources.ports.tokens import Tokens
 
 async def main():
-    ledger = await Ledger.open(sys.argv[1])
+    ledger = await Ledger.open(sys.argv[1], token_keys=[TokenKey("2026", b"k" * 32)])
     async with ledger.tokens.hold("xero") as held:
         await held.save(Tokens("from the other process", "s"))
         print("saved", flush=True)
@@ -33,7 +35,7 @@ asyncio.run(main())
 
 @pytest_asyncio.fixture
 async def other(ledger, database_url):
-    opened = await Ledger.open(database_url)
+    opened = await Ledger.open(database_url, token_keys=TOKEN_KEYS)
     yield opened
     await opened.close()
 

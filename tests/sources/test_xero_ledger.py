@@ -14,6 +14,7 @@ from sources.sandbox.world import World
 from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.xero.sandbox import XeroSandbox, consented_settings_for, sandbox
+from tests.conftest import TOKEN_KEYS
 
 
 class Place:
@@ -28,7 +29,7 @@ class Place:
 
     async def probe(self) -> bool:
         """As a process of its own would: its own ledger, its own connection."""
-        ledger = await Ledger.open(self.database_url)
+        ledger = await Ledger.open(self.database_url, token_keys=TOKEN_KEYS)
         erp = row(Kind.ERP, "xero").connect(
             consented_settings_for(self.url), Wiring(ledger.tokens, network=Network(guarded=False))
         )
@@ -78,7 +79,7 @@ async def test_a_spent_connection_asks_for_consent_and_is_left_alone_by_every_pr
 
 
 async def test_invoices_are_read_with_the_stored_token(place: Place, world: World) -> None:
-    ledger = await Ledger.open(place.database_url)
+    ledger = await Ledger.open(place.database_url, token_keys=TOKEN_KEYS)
     erp = row(Kind.ERP, "xero").connect(
         consented_settings_for(place.url), Wiring(ledger.tokens, network=Network(guarded=False))
     )

@@ -18,6 +18,7 @@ from sources.ports.errors import (
     SourceUnavailable,
 )
 from sources.transport.http import Answer, HttpClient, retry_after
+from sources.transport.rows import Pages, Rows
 from sources.vendors.hubspot.limits import SEARCH
 
 SOURCE = "hubspot"
@@ -98,7 +99,8 @@ class Found(msgspec.Struct, frozen=True):
     """A page of search hits; ``total`` counts all matches, even those beyond SEARCH_CAP."""
 
     total: int
-    results: list[Row]
+    results: list[Row | None]
+    """Null in the place of one that was dropped: hits are counted."""
     paging: _Paging | None = None
 
     @property
@@ -123,6 +125,15 @@ class Listing:
         self.error: SourceError | None = None
 
 
+_ACCOUNTS = Pages(_Batch, Rows("results", "account", "id"))
+_CONTACTS = Pages(_Batch, Rows("results", "contact", "id"))
+_LINKS = Pages(
+    _Associations,
+    Rows("results", "association", "source.id", within=Rows("to", "association", "to_object_id")),
+)
+_FOUND = Pages(Found, Rows("results", "account", "id"))
+
+
 class Api:
     """HubSpot's calls, batched to its limits. ``version`` is "v3" or a date such as "2026-03"."""
 
@@ -132,9 +143,6 @@ class Api:
         self._objects = f"/crm/objects/{version}" if dated else "/crm/v3/objects"
         self._associations = f"/crm/associations/{version}" if dated else "/crm/v4/associations"
         self._batch, self._associations_batch = batch, associations_batch
-        self._rows = msgspec.json.Decoder(_Batch)
-        self._links = msgspec.json.Decoder(_Associations)
-        self._found = msgspec.json.Decoder(Found)
         self._portal = msgspec.json.Decoder(Portal)
 
     async def read(
@@ -178,7 +186,15 @@ class Api:
                 if isinstance(answer, SourceError):
                     listings[item["id"]].error = answer
             if not isinstance(answer, BaseException):
-                for row in answer:
+                read, dropped = answer
+                told = {row.source.id for row in read} if dropped else set()
+                for item in chunk if dropped else ():
+                    if item["id"] not in told:
+                        # Whose list was dropped cannot be said: none of those without one is called empty.
+                        listings[item["id"]].error = SourceBadResponse(
+                            SOURCE, "unexpected answer: an account's associations"
+                        )
+                for row in read:
                     listing = listings.get(row.source.id)
                     if listing is not None:
                         listing.ids += [str(other.to_object_id) for other in row.to]
@@ -210,7 +226,8 @@ class Api:
         answer = await self._http.call(
             "POST", f"{self._objects}/{kind}/search", json=body, endpoint=SEARCH, idempotent=True
         )
-        return self._http.decode(answer, self._found)
+        found, _ = self._http.page(answer, _FOUND)
+        return found
 
     async def portal(self) -> Portal:
         """Who the credentials are."""
@@ -232,17 +249,19 @@ class Api:
             expect=(200, 207),
             idempotent=True,
         )
-        batch = self._http.decode(answer, self._rows)
+        batch, _ = self._http.page(answer, _ACCOUNTS if kind == "companies" else _CONTACTS)
         _require_only_missing(batch.errors)
         return batch.results
 
-    async def _associated(self, path: str, inputs: Sequence[dict[str, str]]) -> list[_Association]:
+    async def _associated(
+        self, path: str, inputs: Sequence[dict[str, str]]
+    ) -> tuple[list[_Association], int]:
         answer = await self._http.call(
             "POST", path, json={"inputs": list(inputs)}, expect=(200, 207), idempotent=True
         )
-        links = self._http.decode(answer, self._links)
+        links, dropped = self._http.page(answer, _LINKS)
         _require_only_missing(links.errors)
-        return links.results
+        return links.results, dropped
 
 
 class _Error(msgspec.Struct, frozen=True, rename="camel"):

@@ -35,7 +35,7 @@ async def accounts_by_name(read: Read, window: Window, direction: Direction, pag
     spare = (page_size - size - 1) // 2
     offset = max(0, place - spare - (size if window.backwards else 0))
     found = await _checked(read, offset, page_size)
-    at = next((i for i, row in enumerate(found.results) if row.id == mark.id), None)
+    at = next((i for i, row in enumerate(found.results) if row and row.id == mark.id), None)
     if at is None:
         return await _whole(read, window, direction, page_size)
     if window.backwards:
@@ -49,7 +49,7 @@ async def accounts_by_name(read: Read, window: Window, direction: Direction, pag
 
 
 async def _whole(read: Read, window: Window, direction: Direction, page_size: int) -> Page[Row]:
-    rows: list[Row] = []
+    rows: list[Row | None] = []
     while True:
         found = await _checked(read, len(rows), page_size)
         rows += found.results
@@ -64,17 +64,17 @@ async def _whole(read: Read, window: Window, direction: Direction, page_size: in
     return _page(rows[start : min(end, start + window.size)], start, len(rows))
 
 
-def _behind(rows: Sequence[Row], mark: Key, descending: bool, *, past: bool) -> int:
+def _behind(rows: Sequence[Row | None], mark: Key, descending: bool, *, past: bool) -> int:
     """Where the list goes on after the mark (or stops before it): by its account, else by its name."""
     for position, row in enumerate(rows):
-        if row.id == mark.id:
+        if row and row.id == mark.id:
             return position + past
     name = mark.value.partition(_MARK)[0]
     return next(
         (
             position
             for position, row in enumerate(rows)
-            if (_name(row) < name if descending else _name(row) > name)
+            if row and (_name(row) < name if descending else _name(row) > name)
         ),
         len(rows),
     )
@@ -88,9 +88,10 @@ async def _checked(read: Read, offset: int, limit: int) -> Found:
     return await read(offset, min(limit, SEARCH_CAP - offset))
 
 
-def _page(rows: Sequence[Row], start: int, total: int) -> Page[Row]:
-    keys = [Key(f"{_name(row)}{_MARK}{start + i}", row.id) for i, row in enumerate(rows)]
-    return Page(rows, keys, has_next=start + len(rows) < total, has_previous=start > 0)
+def _page(hits: Sequence[Row | None], start: int, total: int) -> Page[Row]:
+    rows = [(place, row) for place, row in enumerate(hits, start) if row]
+    keys = [Key(f"{_name(row)}{_MARK}{place}", row.id) for place, row in rows]
+    return Page([row for _, row in rows], keys, has_next=start + len(hits) < total, has_previous=start > 0)
 
 
 def _name(row: Row) -> str:

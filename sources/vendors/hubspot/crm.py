@@ -20,10 +20,12 @@ from sources.ports.crm import (
 from sources.ports.custom import custom_value
 from sources.ports.errors import InvalidRequest, SourceError, SourceRejected
 from sources.ports.select import select
+from sources.transport.addresses import Addresses
+from sources.transport.consent import Consent
 from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HeaderAuth, HttpClient
 from sources.transport.limits import SourceSettings
-from sources.transport.oauth import StoredRefreshToken
+from sources.transport.oauth import StoredRefreshToken, TokenEndpoint
 from sources.transport.wiring import Wiring
 from sources.vendors.hubspot.api import SOURCE, Api, Found, Listing, Row, explain, refused_refresh
 from sources.vendors.hubspot.byname import accounts_by_name
@@ -64,6 +66,11 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     client_secret: str | None = None
     refresh_token: str | None = None
     """What the account's consent to the OAuth app gave; kept up to date in the gateway's own book."""
+    connected: bool = False
+    """Instead of ``refresh_token``: the token store holds what ``gateway connect hubspot`` put there."""
+    scope: str = "oauth crm.objects.companies.read crm.objects.contacts.read"
+    """What ``gateway connect`` asks for."""
+    authorize_url: str = "https://app.hubspot.com/oauth/authorize"
     token_url: str = "https://api.hubapi.com/oauth/v3/token"  # noqa: S105 - an address
     number_property: str = "account_number"
     """The company property that holds the firm's own customer number."""
@@ -81,7 +88,9 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     """Calls under way at once, of each process."""
 
     def __post_init__(self) -> None:
-        oauth = (self.client_id, self.client_secret, self.refresh_token)
+        if self.connected and self.refresh_token:
+            raise ValueError("set connected or refresh_token, not both")
+        oauth = (self.client_id, self.client_secret, self.refresh_token or self.connected)
         if self.token and any(oauth):
             raise ValueError("set token, or client_id, client_secret and refresh_token, not both")
         if not self.token and not all(oauth):
@@ -100,7 +109,8 @@ def connect(settings: Settings, wiring: Wiring) -> Crm:
             settings.client_id or "",
             settings.client_secret or "",
             store=wiring.tokens,
-            first_refresh_token=settings.refresh_token or "",
+            first_refresh_token=settings.refresh_token,
+            addresses=Addresses(settings.private_addresses),
             client_auth="client_secret_post",
             refused=refused_refresh,
         )
@@ -114,6 +124,26 @@ def connect(settings: Settings, wiring: Wiring) -> Crm:
     )
     http = HttpClient(SOURCE, settings.base_url, auth=auth, traffic=traffic, explain=explain)
     return HubSpot(settings, http, wiring.custom)
+
+
+def consent(settings: Settings) -> Consent:
+    """What an administrator of the account is asked for."""
+    return Consent(
+        source=SOURCE,
+        authorize_url=settings.authorize_url,
+        client_id=settings.client_id or "",
+        scope=settings.scope,
+        endpoint=TokenEndpoint(
+            SOURCE,
+            settings.token_url,
+            settings.client_id or "",
+            settings.client_secret or "",
+            Addresses(settings.private_addresses),
+            "client_secret_post",
+            refused_refresh,
+        ),
+        first_refresh_token=settings.refresh_token,
+    )
 
 
 class HubSpot:
@@ -319,7 +349,7 @@ class HubSpot:
             )
             if found.next:
                 tokens[(*place, page + 1)] = found.next
-            return Slice(found.results, more=found.next is not None)
+            return Slice([row for row in found.results if row is not None], more=found.next is not None)
 
         return fetch
 

@@ -1,6 +1,7 @@
 """S3's XML: listings, and what its errors mean."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from sources.ports.errors import (
     SourceUnavailable,
 )
 from sources.transport.http import Answer, Params, retry_after
+from sources.transport.rows import sifted
 from sources.vendors.s3.keys import SOURCE
 
 
@@ -39,15 +41,20 @@ class Listing(msgspec.Struct, frozen=True):
     """The last key on the page of versions, of which the next page may hold more."""
 
 
-def objects(body: bytes) -> Listing:
+Drop = Callable[[str | None], None]
+"""Told the key of an entry that does not fit and was left out, None where it has none."""
+
+
+def objects(body: bytes, drop: Drop) -> Listing:
     """A ListObjectsV2 answer. Raises SourceBadResponse."""
-    return _listing(body, "ListBucketResult", "Contents", {"continuation-token": "NextContinuationToken"})
+    following = {"continuation-token": "NextContinuationToken"}
+    return _listing(body, "ListBucketResult", "Contents", following, drop)
 
 
-def versions(body: bytes) -> Listing:
+def versions(body: bytes, drop: Drop) -> Listing:
     """A ListObjectVersions answer without its delete markers. Raises SourceBadResponse."""
     following = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
-    return _listing(body, "ListVersionsResult", "Version", following)
+    return _listing(body, "ListVersionsResult", "Version", following, drop)
 
 
 def error_code(answer: Answer) -> str | None:
@@ -113,14 +120,19 @@ _OTHER_REGION = (
 )
 
 
-def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, str]) -> Listing:
+def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, str], drop: Drop) -> Listing:
     try:
         root = _parsed(body)
         if _name(root) != root_name:
             raise ValueError
         head = _fields(root)
         encoded = head.get("EncodingType") == "url"
-        entries = [_entry(_fields(row), encoded) for row in root if _name(row) == row_name]
+        made = sifted(
+            (_fields(row) for row in root if _name(row) == row_name),
+            lambda fields: _entry(fields, encoded),
+            lambda fields: drop(fields.get("Key")),
+        )
+        entries = {(entry.key, entry.version_id): entry for entry in made if entry is not None}
         markers = [
             (param, _text(head[element], encoded and param == "key-marker"))
             for param, element in following.items()
@@ -130,7 +142,7 @@ def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, st
             raise ValueError
     except (ElementTree.ParseError, ValueError, KeyError) as error:
         raise SourceBadResponse(SOURCE, "unexpected answer: not the listing that was asked for") from error
-    return Listing(entries, markers, dict(markers).get("key-marker", ""))
+    return Listing(list(entries.values()), markers, dict(markers).get("key-marker", ""))
 
 
 def _entry(fields: dict[str, str], encoded: bool) -> Entry:

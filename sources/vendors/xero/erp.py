@@ -12,21 +12,24 @@ import msgspec
 from sources.ports.common import Content, Criterion, CustomerRecord, Direction, Key, Money, Page, Probe, Ref
 from sources.ports.erp import Balance, Erp, InvoiceOrder, InvoiceQuery, InvoiceRecord
 from sources.ports.errors import InvalidRequest, SourceBadResponse, SourceError, SourceRejected
+from sources.transport.addresses import Addresses
+from sources.transport.consent import Consent, Tenant
 from sources.transport.fanin import Slice, Span, windows_of
-from sources.transport.http import Auth, HttpClient
+from sources.transport.http import Auth, HeaderAuth, HttpClient
 from sources.transport.limits import SourceSettings
-from sources.transport.oauth import ClientCredentials, StoredRefreshToken
+from sources.transport.oauth import ClientCredentials, StoredRefreshToken, TokenEndpoint
+from sources.transport.traffic import Traffic
 from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
 from sources.vendors.xero.limits import LIMITS, readings
 from sources.vendors.xero.refusals import explain
 from sources.vendors.xero.rows import (
+    CONTACTS,
     DELETED,
     NAME,
     SALE,
     ConnectionRow,
     ContactRow,
-    ContactsAnswer,
     InvoiceRow,
     OwnFields,
     calendar_date,
@@ -55,7 +58,6 @@ _LONGEST_NUMBER = 50
 
 _SEARCHED = {Criterion.EXTERNAL_ID: "ContactNumber", Criterion.NUMBER: "AccountNumber"}
 
-_CONTACTS = msgspec.json.Decoder(ContactsAnswer)
 _CONNECTIONS = msgspec.json.Decoder(list[ConnectionRow])
 
 
@@ -68,10 +70,14 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     """The organisation, as ``GET /connections`` lists it. A custom connection has only one and needs none."""
     refresh_token: str | None = None
     """The first refresh token after consent. Each is used once: its successors are kept in the token store."""
+    connected: bool = False
+    """Instead of ``refresh_token``: the token store holds what ``gateway connect xero`` put there."""
     scope: str = "accounting.transactions.read accounting.contacts.read"
-    """What a custom connection asks for; newer apps have finer names. A refresh token keeps the scopes of its consent."""
+    """What a custom connection asks for; newer apps have finer names. A refresh token keeps the scopes of its
+    consent, for which ``gateway connect`` asks these and ``offline_access``."""
     base_url: str = "https://api.xero.com/api.xro/2.0"
     connections_url: str = "https://api.xero.com/connections"
+    authorize_url: str = "https://login.xero.com/identity/connect/authorize"
     token_url: str = "https://identity.xero.com/connect/token"  # noqa: S105
     contact_ids_per_call: int = 40
     """Ids of contacts or invoices in one URL, at most 50; fewer are sent where a long filter leaves less room."""
@@ -80,7 +86,14 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     parallel: int = 3
     """Calls at once. Xero allows 5 per organisation, for all of its callers together."""
 
+    @property
+    def consented(self) -> bool:
+        """By a person, and not a custom connection."""
+        return self.connected or self.refresh_token is not None
+
     def __post_init__(self) -> None:
+        if self.connected and self.refresh_token:
+            raise ValueError("set connected or refresh_token, not both")
         for name in ("contact_ids_per_call", "page_size_max", "parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -91,7 +104,8 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 def connect(settings: Settings, wiring: Wiring) -> Erp:
     """Makes no call. Raises ValueError for a field of the firm's own that Xero cannot have."""
     auth: Auth
-    if settings.refresh_token:
+    addresses = Addresses(settings.private_addresses)
+    if settings.consented:
         auth = StoredRefreshToken(
             NAME,
             settings.token_url,
@@ -99,12 +113,55 @@ def connect(settings: Settings, wiring: Wiring) -> Erp:
             settings.client_secret,
             store=wiring.tokens,
             first_refresh_token=settings.refresh_token,
+            addresses=addresses,
         )
     else:
         auth = ClientCredentials(
-            NAME, settings.token_url, settings.client_id, settings.client_secret, settings.scope or None
+            NAME,
+            settings.token_url,
+            settings.client_id,
+            settings.client_secret,
+            settings.scope or None,
+            addresses=addresses,
         )
     return Xero(settings, auth, OwnFields(wiring.custom), wiring)
+
+
+def consent(settings: Settings) -> Consent:
+    """What somebody who may sign in to the organisation is asked for."""
+
+    async def tenants(access_token: str) -> Sequence[Tenant]:
+        http = HttpClient(
+            NAME,
+            settings.connections_url,
+            auth=HeaderAuth(f"Bearer {access_token}"),
+            traffic=Traffic(NAME, parallel=1, settings=msgspec.structs.replace(settings, limits={})),
+            explain=explain,
+            headers={"Accept": "application/json"},
+        )
+        try:
+            connected = http.decode(await http.call("GET", ""), _CONNECTIONS)
+        finally:
+            await http.close()
+        return [Tenant(row.tenant_id, row.tenant_name) for row in connected]
+
+    return Consent(
+        source=NAME,
+        authorize_url=settings.authorize_url,
+        client_id=settings.client_id,
+        scope=f"offline_access {settings.scope}",
+        endpoint=TokenEndpoint(
+            NAME,
+            settings.token_url,
+            settings.client_id,
+            settings.client_secret,
+            Addresses(settings.private_addresses),
+        ),
+        first_refresh_token=settings.refresh_token,
+        tenant_setting="tenant_id",
+        tenant=settings.tenant_id,
+        tenants=tenants,
+    )
 
 
 class Xero:
@@ -193,7 +250,7 @@ class Xero:
         )
         found: dict[str, InvoiceRecord] = {}
         for answer in answers:
-            for row in self._http.decode(answer, self._own.decoder).invoices:
+            for row in self._http.page(answer, self._own.pages)[0].invoices:
                 if row.type == SALE and row.status != DELETED:
                     found[row.invoice_id] = invoice(row, self._own)
         return [found.get(where.uuid(ref.id) or "") for ref in refs]
@@ -224,7 +281,7 @@ class Xero:
             answer = await self._http.call(
                 "GET", "/Invoices", params=[("ContactIDs", ",".join(parents)), *params(span, page, size)]
             )
-            rows = self._http.decode(answer, self._own.decoder)
+            rows, _ = self._http.page(answer, self._own.pages)
             return Slice(rows.invoices, rows.pagination.page < rows.pagination.page_count)
 
         longest = "9" * 15 + ".0000" if query.order is InvoiceOrder.TOTAL else "9999-12-31"
@@ -293,7 +350,7 @@ class Xero:
         wanted = self._settings.tenant_id.lower()
         if not connected:
             return Probe(False, "no organisation is connected; authorise the connection in Xero again")
-        if not wanted and len(connected) == 1 and not self._settings.refresh_token:
+        if not wanted and len(connected) == 1 and not self._settings.consented:
             return Probe(True, known)
         for row in connected:
             if row.tenant_id.lower() == wanted:
@@ -312,7 +369,7 @@ class Xero:
             answer = await self._http.call(
                 "GET", "/Contacts", params=[*params, ("page", str(page)), ("pageSize", str(_CONTACT_PAGE))]
             )
-            contacts = self._http.decode(answer, _CONTACTS)
+            contacts, _ = self._http.page(answer, CONTACTS)
             rows += contacts.contacts
             if contacts.pagination.page >= contacts.pagination.page_count or not contacts.contacts:
                 return rows
@@ -335,7 +392,7 @@ class Xero:
                     ("pageSize", str(self._settings.page_size_max)),
                 ],
             )
-            rows = self._http.decode(answer, self._own.decoder)
+            rows, _ = self._http.page(answer, self._own.pages)
             for row in rows.invoices:
                 if row.invoice_id not in seen:
                     seen.add(row.invoice_id)

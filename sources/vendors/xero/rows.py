@@ -13,6 +13,7 @@ from sources.ports.common import CustomerRecord, CustomField, Money, Ref, Scalar
 from sources.ports.custom import custom_value
 from sources.ports.erp import InvoiceCredit, InvoiceLine, InvoicePayment, InvoiceRecord, InvoiceStatus
 from sources.ports.errors import SourceBadResponse
+from sources.transport.rows import Pages, Rows
 
 NAME = "xero"
 
@@ -128,6 +129,9 @@ class ConnectionRow(msgspec.Struct, rename="camel"):
     tenant_type: str | None = None
 
 
+CONTACTS = Pages(ContactsAnswer, Rows("contacts", "customer", "contact_id"))
+
+
 class OwnFields:
     """The firm's own fields on Invoice: elements at the top of Xero's invoice, read in the same answer."""
 
@@ -154,8 +158,9 @@ class OwnFields:
             "InvoicesAnswer",
             [("invoices", list[row], msgspec.field(name="Invoices")), ("pagination", Pagination)],  # type: ignore[valid-type]
         )
-        self.decoder = cast(
-            "msgspec.json.Decoder[InvoicesAnswer]", msgspec.json.Decoder(answer, float_hook=Decimal)
+        self.pages = cast(
+            "Pages[InvoicesAnswer]",
+            Pages(answer, Rows("invoices", "invoice", "invoice_id", _dated), float_hook=Decimal),
         )
 
     def values(self, row: InvoiceRow) -> dict[str, Any]:
@@ -209,6 +214,7 @@ def customer(row: ContactRow) -> CustomerRecord:
     )
 
 
+@lru_cache(maxsize=4096)
 def instant(text: str | None) -> datetime | None:
     """A true instant in UTC from ``/Date(1775037600123+0000)/``: the offset is decoration, the number counts."""
     if text is None:
@@ -227,6 +233,18 @@ def calendar_date(text: str | None) -> date | None:
     # Dates are the organisation's own calendar, written as midnight "UTC": take the date, never shift it by a zone.
     moment = instant(text)
     return moment.date() if moment else None
+
+
+def _dated(row: InvoiceRow) -> None:
+    """Raises SourceBadResponse where a date is none. The mapping finds them read."""
+    calendar_date(row.date)
+    calendar_date(row.due_date)
+    if row.updated_date_utc is not None:
+        instant(row.updated_date_utc)
+    for paid in row.payments:
+        calendar_date(paid.date)
+    for note in row.credit_notes:
+        calendar_date(note.date)
 
 
 def _line(row: LineRow, currency: str | None) -> InvoiceLine:

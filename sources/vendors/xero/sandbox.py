@@ -103,6 +103,7 @@ def settings_for(url: str) -> Settings:
         tenant_id=TENANT,
         base_url=url + API,
         connections_url=f"{url}/connections",
+        authorize_url=f"{url}/identity/connect/authorize",
         token_url=f"{url}/connect/token",
         private_addresses=("127.0.0.1",),
     )
@@ -133,6 +134,8 @@ class XeroSandbox(Sandbox):
         web_app = _Grant(frozenset(_ALL_READ.split()), custom=False)
         self._refresh: dict[str, _Grant] = {FIRST_REFRESH_TOKEN: web_app}
         self._codes: dict[str, tuple[_Grant, str, str | None]] = {}
+        self.also_connected: list[tuple[str, str]] = []
+        """Ids and names of further organisations that consents reach. They have no books here."""
         super().__init__(
             "xero",
             [
@@ -233,7 +236,8 @@ class XeroSandbox(Sandbox):
             "createdDateUtc": "2026-01-07T19:46:19.5165400",
             "updatedDateUtc": "2026-01-07T19:46:19.5187840",
         }
-        return _json([connected])
+        also = [{**connected, "tenantId": id, "tenantName": name} for id, name in self.also_connected]
+        return _json([connected, *also])
 
     async def _list(self, request: Request) -> Response:
         try:

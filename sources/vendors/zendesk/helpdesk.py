@@ -8,7 +8,6 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from yarl import URL
 
 from sources.ports.common import (
     Content,
@@ -21,7 +20,7 @@ from sources.ports.common import (
     Probe,
     Ref,
 )
-from sources.ports.errors import InvalidRequest, SourceBadResponse, SourceError, SourceRejected
+from sources.ports.errors import InvalidRequest, SourceError, SourceRejected
 from sources.ports.helpdesk import (
     ArticleQuery,
     ArticleRecord,
@@ -32,7 +31,9 @@ from sources.ports.helpdesk import (
     TicketRecord,
 )
 from sources.ports.select import select
-from sources.transport.http import Answer, HttpClient, NoAuth
+from sources.transport.consent import Consent
+from sources.transport.downloads import Downloads
+from sources.transport.http import HttpClient, NoAuth
 from sources.transport.wiring import Wiring
 from sources.vendors.zendesk import query as terms
 from sources.vendors.zendesk import rows, tickets
@@ -41,7 +42,7 @@ from sources.vendors.zendesk.limits import ATTACHMENTS, EXPORT, HELP_CENTRE, LIM
 from sources.vendors.zendesk.rows import NAME
 from sources.vendors.zendesk.settings import Settings
 
-__all__ = ["Settings", "connect"]
+__all__ = ["Settings", "connect", "consent"]
 
 MANY = 100
 """Ids that one show_many takes, and rows of most lists on a page."""
@@ -52,15 +53,8 @@ MOST = 1000
 _Record = TypeVar("_Record", TicketRecord, CustomerRecord)
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8}){0,3}")
-_REDIRECTS = (301, 302, 303, 307, 308)
-_MOST_HOPS = 3
 
-_tickets = msgspec.json.Decoder(rows.TicketsPage)
-_export = msgspec.json.Decoder(rows.ExportPage)
 _count = msgspec.json.Decoder(rows.Count)
-_organisations = msgspec.json.Decoder(rows.OrganisationsPage)
-_comments = msgspec.json.Decoder(rows.CommentsPage)
-_articles = msgspec.json.Decoder(rows.ArticlesPage)
 _me = msgspec.json.Decoder(rows.Me)
 
 
@@ -73,6 +67,11 @@ def connect(settings: Settings, wiring: Wiring) -> Helpdesk:
                 NAME, f"{field.type}.{field.name}: property must be a ticket field's number, such as 360001"
             )
     return Zendesk(settings, wiring, fields)
+
+
+def consent(settings: Settings) -> Consent:
+    """What an agent who sees all tickets is asked for."""
+    return settings.consent()
 
 
 class Zendesk:
@@ -92,10 +91,6 @@ class Zendesk:
             account=settings.base_url,
             read=readings,
         )
-        # Other hosts that attachments lie on: what they count is not the account's.
-        self._elsewhere = wiring.network.traffic(
-            NAME, msgspec.structs.replace(settings, limits={}), parallel=settings.parallel
-        )
         self._http = HttpClient(
             NAME,
             settings.base_url,
@@ -112,6 +107,17 @@ class Zendesk:
             traffic=traffic,
             explain=explain,
             headers={"Accept": "application/json"},
+        )
+
+        self._downloads = Downloads(
+            NAME,
+            self._http,
+            hosts=settings.attachment_hosts,
+            # What other hosts count is not the account's.
+            elsewhere=wiring.network.traffic(
+                NAME, msgspec.structs.replace(settings, limits={}), parallel=settings.parallel
+            ),
+            endpoint=ATTACHMENTS,
         )
 
     async def customers(self, refs: Sequence[Ref]) -> Sequence[CustomerRecord | None]:
@@ -186,7 +192,7 @@ class Zendesk:
                 continue
             for file in row.attachments or ():
                 if str(file.id) == attachment_id and not file.deleted:
-                    answer = await self._download(file.content_url)
+                    answer = await self._downloads.fetch(file.content_url)
                     if answer.status == 404:
                         return None
                     return Content(
@@ -211,10 +217,11 @@ class Zendesk:
             low = max(start, end - window.size)
         else:
             high = min(end, start + window.size)
-        hits = await search.read(low, high)
+        read = await search.read(low, high)
+        hits = [(number, row) for number, row in enumerate(read, start=low + 1) if row is not None]
         return Page(
-            rows=[rows.article(row) for row in hits],
-            keys=[Key(str(number), str(row.id)) for number, row in enumerate(hits, start=low + 1)],
+            rows=[rows.article(row) for _, row in hits],
+            keys=[Key(str(number), str(row.id)) for number, row in hits],
             has_next=window.before is not None if window.backwards else high < min(end, search.count),
             has_previous=low > start if window.backwards else window.after is not None,
         )
@@ -263,7 +270,8 @@ class Zendesk:
 
     async def _tickets_by_id(self, ids: Sequence[str]) -> Sequence[TicketRecord]:
         answer = await self._http.call("GET", "/api/v2/tickets/show_many", params=[("ids", ",".join(ids))])
-        return [rows.ticket(row, self._fields) for row in self._http.decode(answer, _tickets).tickets]
+        page, _ = self._http.page(answer, rows.TICKETS)
+        return [rows.ticket(row, self._fields) for row in page.tickets]
 
     async def _organisations_by_id(self, ids: Sequence[str]) -> Sequence[CustomerRecord]:
         return await self._organisations_page("/show_many", [("ids", ",".join(ids))])
@@ -275,15 +283,15 @@ class Zendesk:
         self, path: str, params: Sequence[tuple[str, str]]
     ) -> Sequence[CustomerRecord]:
         answer = await self._http.call("GET", f"/api/v2/organizations{path}", params=params)
-        found = self._http.decode(answer, _organisations).organizations
-        return [rows.organisation(row, self._settings.number_field) for row in found]
+        page, _ = self._http.page(answer, rows.ORGANISATIONS)
+        return [rows.organisation(row, self._settings.number_field) for row in page.organizations]
 
     async def _all_organisations(self) -> Sequence[CustomerRecord]:
         records: list[CustomerRecord] = []
         params = [("page[size]", str(MANY))]
         while True:
             answer = await self._http.call("GET", "/api/v2/organizations", params=params)
-            page = self._http.decode(answer, _organisations)
+            page, _ = self._http.page(answer, rows.ORGANISATIONS)
             records += [rows.organisation(row, self._settings.number_field) for row in page.organizations]
             if not page.meta.has_more or page.meta.after_cursor is None:
                 return records
@@ -307,7 +315,7 @@ class Zendesk:
                 ],
                 endpoint=EXPORT,
             )
-            page = self._http.decode(answer, _export)
+            page, _ = self._http.page(answer, rows.EXPORTED)
             strays = 0
             for row in page.results:
                 if str(row.organization_id) in seen:
@@ -346,44 +354,12 @@ class Zendesk:
             )
             if answer.status == 404:
                 return []
-            page = self._http.decode(answer, _comments)
+            page, _ = self._http.page(answer, rows.COMMENTS)
             authors = {user.id: user.name for user in page.users if user.id is not None}
             found += [(rows.comment(ticket, row, authors), row) for row in page.comments]
             if not page.meta.has_more or page.meta.after_cursor is None:
                 return found
             params = [*params[:2], ("page[after]", page.meta.after_cursor)]
-
-    async def _download(self, address: str) -> Answer:
-        """Credentials go to the base URL's host alone; other hosts are asked only where the settings list them."""
-        url = _address(address)
-        for _ in range(_MOST_HOPS):
-            answer = await self._fetch(url)
-            if answer.status not in _REDIRECTS:
-                return answer
-            url = _address(answer.headers.get("location", ""), url)
-        raise SourceBadResponse(NAME, "an attachment's address leads from redirect to redirect")
-
-    async def _fetch(self, url: URL) -> Answer:
-        expect, headers = (200, 404, *_REDIRECTS), {"Accept": "*/*"}
-        home = URL(self._settings.base_url)
-        if url.origin() == home.origin():
-            return await self._http.call(
-                "GET", url.raw_path_qs, expect=expect, headers=headers, endpoint=ATTACHMENTS
-            )
-        listed = any(
-            url.authority == host or (host.startswith(".") and (url.host or "").endswith(host))
-            for host in self._settings.attachment_hosts
-        )
-        if not listed or url.scheme != home.scheme:
-            raise SourceBadResponse(
-                NAME,
-                f"an attachment lies on {url.host}; list it in attachment_hosts if it may be fetched there",
-            )
-        elsewhere = HttpClient(NAME, str(url.origin()), auth=NoAuth(), traffic=self._elsewhere)
-        try:
-            return await elsewhere.call("GET", url.raw_path_qs, expect=expect, headers=headers)
-        finally:
-            await elsewhere.close()
 
 
 class _ArticleSearch:
@@ -399,8 +375,9 @@ class _ArticleSearch:
         await self._page(1, 1)
         return self.count
 
-    async def read(self, start: int, end: int) -> list[rows.ArticleRow]:
-        """Hits from ``start`` up to and without ``end``, in one call where a page can be cut to hold them."""
+    async def read(self, start: int, end: int) -> list[rows.ArticleRow | None]:
+        """Hits from ``start`` up to and without ``end``, in one call where a page can be cut to hold them. None in the
+        place of one that was dropped."""
         end = min(end, MOST)
         if start >= end:
             await self.total()
@@ -412,29 +389,18 @@ class _ArticleSearch:
         both = [*await self._page(first + 1, MANY), *await self._page(first + 2, MANY)]
         return both[start - first * MANY :][: end - start]
 
-    async def _page(self, number: int, size: int) -> list[rows.ArticleRow]:
+    async def _page(self, number: int, size: int) -> list[rows.ArticleRow | None]:
         params = [*self._params, ("per_page", str(size)), ("page", str(number))]
         answer = await self._http.call(
             "GET", "/api/v2/help_center/articles/search", params=params, endpoint=HELP_CENTRE
         )
-        page = self._http.decode(answer, _articles)
+        page, _ = self._http.page(answer, rows.ARTICLES)
         self.count = min(page.count, MOST)
         return page.results
 
 
 def _known_form(id_: str) -> bool:
     return _ID.fullmatch(id_) is not None
-
-
-def _address(text: str, base: URL | None = None) -> URL:
-    try:
-        url = URL(text)
-        url = base.join(url) if base is not None else url
-        if url.scheme in ("http", "https") and url.host:
-            return url
-    except ValueError:
-        pass
-    raise SourceBadResponse(NAME, "an attachment's address is not one of the web")
 
 
 def _hit(key: Key) -> int:

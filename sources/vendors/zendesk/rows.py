@@ -17,6 +17,7 @@ from sources.ports.helpdesk import (
     TicketRecord,
     TicketStatus,
 )
+from sources.transport.rows import Pages, Rows
 
 NAME = "zendesk"
 """What this system is called in every Ref."""
@@ -142,8 +143,17 @@ class ArticleRow(msgspec.Struct, frozen=True):
 
 
 class ArticlesPage(msgspec.Struct, frozen=True):
-    results: list[ArticleRow]
+    results: list[ArticleRow | None]
+    """Null in the place of one that was dropped: hits are counted."""
     count: int
+
+
+TICKETS = Pages(TicketsPage, Rows("tickets", "ticket", "id"))
+SEARCHED = Pages(SearchPage, Rows("results", "ticket", "id"))
+EXPORTED = Pages(ExportPage, Rows("results", "ticket", "id"))
+ORGANISATIONS = Pages(OrganisationsPage, Rows("organizations", "customer", "id"))
+COMMENTS = Pages(CommentsPage, Rows("comments", "comment", "id"), Rows("users", "user", "id"))
+ARTICLES = Pages(ArticlesPage, Rows("results", "article", "id"))
 
 
 def ticket(row: TicketRow, fields: Sequence[CustomField]) -> TicketRecord:

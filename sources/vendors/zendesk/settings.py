@@ -2,9 +2,11 @@
 
 import base64
 
+from sources.transport.addresses import Addresses
+from sources.transport.consent import Consent
 from sources.transport.http import Auth, HeaderAuth
 from sources.transport.limits import SourceSettings
-from sources.transport.oauth import StoredRefreshToken, client_in_json
+from sources.transport.oauth import StoredRefreshToken, TokenEndpoint, client_in_json
 from sources.transport.wiring import Wiring
 from sources.vendors.zendesk.rows import NAME
 
@@ -25,6 +27,12 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     client_secret: str | None = None
     refresh_token: str | None = None
     """The first refresh token; those that follow it are kept in the ledger, as each can be used once."""
+    connected: bool = False
+    """Instead of ``refresh_token``: the ledger holds what ``gateway connect zendesk`` put there."""
+    scope: str = "read"
+    """What ``gateway connect`` asks for."""
+    authorize_url: str | None = None
+    """Where agents consent: ``{base_url}/oauth/authorizations/new`` unless said otherwise."""
     token_url: str | None = None
     """Where OAuth tokens are renewed: ``{base_url}/oauth/tokens`` unless said otherwise."""
     help_centre_locale: str | None = None
@@ -49,13 +57,17 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             self.access_token is not None,
             any(part is not None for part in (self.client_id, self.client_secret, self.refresh_token)),
         ]
+        if self.connected and self.refresh_token:
+            raise ValueError("set connected or refresh_token, not both")
         if given.count(True) != 1:
             raise ValueError(
                 "set one of: email and api_token; access_token; client_id, client_secret and refresh_token"
             )
         if given[0] and not (self.email and self.api_token):
             raise ValueError("email and api_token belong together")
-        if given[2] and not (self.client_id and self.client_secret and self.refresh_token):
+        if given[2] and not (
+            self.client_id and self.client_secret and (self.refresh_token or self.connected)
+        ):
             raise ValueError("client_id, client_secret and refresh_token belong together")
         if not 1 <= self.organisations_per_search <= 100:
             raise ValueError("organisations_per_search must be from 1 to 100")
@@ -71,13 +83,35 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             return HeaderAuth(f"Bearer {self.access_token}")
         assert self.client_id
         assert self.client_secret
-        assert self.refresh_token
         return StoredRefreshToken(
             NAME,
-            self.token_url or f"{self.base_url.rstrip('/')}/oauth/tokens",
+            self._tokens_at,
             self.client_id,
             self.client_secret,
+            addresses=Addresses(self.private_addresses),
             store=wiring.tokens,
             first_refresh_token=self.refresh_token,
             client_auth=client_in_json,
         )
+
+    def consent(self) -> Consent:
+        """What an agent is asked for."""
+        return Consent(
+            source=NAME,
+            authorize_url=self.authorize_url or f"{self.base_url.rstrip('/')}/oauth/authorizations/new",
+            client_id=self.client_id or "",
+            scope=self.scope,
+            endpoint=TokenEndpoint(
+                NAME,
+                self._tokens_at,
+                self.client_id or "",
+                self.client_secret or "",
+                Addresses(self.private_addresses),
+                client_in_json,
+            ),
+            first_refresh_token=self.refresh_token,
+        )
+
+    @property
+    def _tokens_at(self) -> str:
+        return self.token_url or f"{self.base_url.rstrip('/')}/oauth/tokens"

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import msgspec
-
 from sources.ports.common import Direction, Key, Page, Window
 from sources.ports.errors import SourceBadResponse, SourceError
 from sources.ports.helpdesk import TicketOrder, TicketQuery
@@ -12,7 +10,7 @@ from sources.transport.fanin import Fetch, Slice, Span, windows_of
 from sources.transport.http import HttpClient
 from sources.vendors.zendesk import query as terms
 from sources.vendors.zendesk.limits import EXPORT, SEARCH
-from sources.vendors.zendesk.rows import NAME, PRIORITY_WORDS, ExportPage, SearchPage, TicketRow
+from sources.vendors.zendesk.rows import EXPORTED, NAME, PRIORITY_WORDS, SEARCHED, ExportPage, TicketRow
 from sources.vendors.zendesk.settings import Settings
 
 SEARCH_PAGE = 100
@@ -22,9 +20,6 @@ SEARCH_HITS = 1000
 """Hits of a search that can be reached; the page behind them is refused (422)."""
 
 _SMALLEST_SEARCH_PAGE = 25
-
-_search_page = msgspec.json.Decoder(SearchPage)
-_export_page = msgspec.json.Decoder(ExportPage)
 
 
 async def windows(
@@ -178,7 +173,8 @@ class _Reading:
             *([("page[after]", cursor)] if cursor else []),
         ]
         answer = await self._http.call("GET", "/api/v2/search/export", params=params, endpoint=EXPORT)
-        return self._http.decode(answer, _export_page)
+        page, _ = self._http.page(answer, EXPORTED)
+        return page
 
     async def _search(
         self, organisations: Sequence[str], bounds: Sequence[str], sort_by: str, page: int, size: int
@@ -198,7 +194,7 @@ class _Reading:
             ("page", str(page)),
         ]
         answer = await self._http.call("GET", "/api/v2/search", params=params, endpoint=SEARCH)
-        found = self._http.decode(answer, _search_page)
+        found, _ = self._http.page(answer, SEARCHED)
         return Slice(found.results, found.next_page is not None)
 
 

@@ -1,0 +1,408 @@
+"""Reading through: from memory where that is good enough, else by a call that everybody shares who asks meanwhile.
+
+Keys are source facts only, never who asks: the scope layer above decides what of the answer a caller is given.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import inf
+from typing import Any
+
+import msgspec
+
+from sources.layers.cache.flights import Fetch, Flight, Flights, Given, Lane, failure_of
+from sources.layers.cache.freshness import LIVE, Demand, Note, Reading, Verdict, current_reading
+from sources.layers.cache.lifetimes import KIND_OF, Lifetimes
+from sources.layers.cache.memory import Entry, Memory, Place, Shelf
+from sources.layers.cache.second import Codec, SecondLevel
+from sources.ports.common import Ref
+from sources.ports.errors import (
+    SourceBadResponse,
+    SourceError,
+    SourceRateLimited,
+    SourceRejected,
+    SourceTimeout,
+    SourceUnavailable,
+)
+
+FAILED = (SourceUnavailable, SourceRateLimited, SourceRejected, SourceBadResponse)
+"""The source's own failures; what it refuses of a question is no reason to answer with something old."""
+
+_PROCESS_DEADLINE = 5.0
+
+_GRACE = 0.02
+"""Seconds that a shared call has to say itself that its time is over."""
+
+_HURRY = 1.0
+"""Who wants nothing older than that is not helped by what other processes have read."""
+
+_LATE = "no answer before the request's deadline"
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the layer is told of the request around it, and of what a shared call runs in."""
+
+    patience: Callable[[], float] = lambda: _PROCESS_DEADLINE
+    """Seconds that whoever asks still has."""
+    lane: Callable[[], Lane] = lambda: (0, None)
+    """Who it is for: keys go in one call only for the same, so that nobody pays with another's share."""
+    apart: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A shared call's own time."""
+    behind: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What is read ahead comes after all that somebody waits for."""
+
+
+class SourceCounts(msgspec.Struct):
+    """What was given of one source since the start, in records and lists; and when it last answered."""
+
+    live: int = 0
+    cached: int = 0
+    stale: int = 0
+    answered_at: float | None = None
+
+
+class Cache:
+    """One per process, for all sources. Nothing is remembered where the lifetimes say 0; calls are shared even so."""
+
+    def __init__(
+        self,
+        lifetimes: Lifetimes,
+        surroundings: Surroundings | None = None,
+        *,
+        second: SecondLevel | None = None,
+        codec: Codec | None = None,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """``second`` and ``codec`` together. ``clock`` gives Unix time, so that processes mean the same by it."""
+        self.lifetimes = lifetimes
+        self.clock = clock
+        self.counts: dict[str, SourceCounts] = {}
+        self._around = surroundings or Surroundings()
+        self._second, self._codec = second, codec
+        self._chance = chance
+        self._memory = Memory(lifetimes.megabytes << 20)
+        self._flights = Flights(self._memory, lifetimes.coalesce, self._around.apart)
+        self._forgettings = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, as estimated."""
+        return self._memory.size
+
+    @property
+    def entries(self) -> int:
+        """Records and lists in memory."""
+        return len(self._memory)
+
+    def demand(self, wished: Demand) -> Demand:
+        """What a client may have of what it asks for."""
+        return Demand(
+            None if wished.max_age is None else max(wished.max_age, self.lifetimes.freshest),
+            min(wished.max_stale, self.lifetimes.stale_if_error),
+        )
+
+    async def records(self, source: str, type_name: str, refs: Sequence[Ref], fetch: Fetch) -> Sequence[Any]:
+        """In the order asked. Raises SourceError when some can be had neither new nor old."""
+        found = await self._read(source, type_name, None, refs, fetch)
+        for value in found.values():
+            if isinstance(value, SourceError):
+                raise value
+        return [found[ref] for ref in refs]
+
+    async def lists(
+        self, source: str, type_name: str, query: Hashable, parents: Sequence[Ref], fetch: Fetch
+    ) -> Sequence[Any]:
+        """Per parent, in the order asked; a SourceError stands for a list that can be had neither new nor old."""
+        found = await self._read(source, type_name, query, parents, fetch)
+        return [found[parent] for parent in parents]
+
+    async def listing(self, source: str, type_name: str, query: Hashable, fetch: Fetch) -> Any:
+        """A list without a parent. Raises SourceError."""
+        (found,) = (await self._read(source, type_name, query, [()], fetch)).values()
+        if isinstance(found, SourceError):
+            raise found
+        return found
+
+    # -- forgetting ---------------------------------------------------------------------------------------------
+
+    def forget(self, *, source: str | None = None, refs: Iterable[Ref] = ()) -> None:
+        """In this process: all of a source; or records, with all that hangs on them and every list of their sources, as
+        they may stand in any. Neither: everything."""
+        self._forgettings += 1
+        records = frozenset(refs)
+        sources = {ref.source for ref in records}
+
+        def belongs(place: Place) -> bool:
+            shelf, item = place
+            if records:
+                return item in records or (shelf.query is not None and shelf.source in sources)
+            return source is None or shelf.source == source
+
+        self._memory.forget(belongs)
+
+    async def forget_shared(self, *, source: str | None = None, refs: Iterable[Ref] = ()) -> None:
+        """In the second level, where there is one."""
+        if self._second is None or self._codec is None:
+            return
+        prefixes = [prefix for ref in refs for prefix in self._codec.of_record(ref)]
+        prefixes += self._codec.of_source(source) if source else []
+        await self._second.forget((), list(dict.fromkeys(prefixes)))
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def _read(
+        self, source: str, type_name: str, query: Hashable, asked: Sequence[Hashable], fetch: Fetch
+    ) -> Mapping[Hashable, Any]:
+        shelf = self._memory.shelf(source, type_name, query)
+        self._memory.hold(shelf)
+        try:
+            return await _Read(self, shelf, fetch).run(asked)
+        finally:
+            self._memory.let_go(shelf)
+
+    def counts_of(self, source: str) -> SourceCounts:
+        counts = self.counts.get(source)
+        if counts is None:
+            counts = self.counts[source] = SourceCounts()
+        return counts
+
+    async def _land(self, flight: Flight, fetch: Fetch) -> None:
+        """Asks the second level, then the source; keeps what comes."""
+        shelf, begun = flight.shelf, self._forgettings
+        seconds = self.lifetimes.of(KIND_OF[shelf.type_name])
+        missing = list(flight.items)
+        if seconds and flight.began - flight.oldest > _HURRY:
+            missing = await self._from_second(flight, missing, seconds, begun)
+        if not missing:
+            return
+        read_at = self.clock()
+        answers = await fetch(missing)
+        self.counts_of(shelf.source).answered_at = self.clock()
+        kept: dict[str, bytes] = {}
+        for item, answer in zip(missing, answers, strict=True):
+            flight.given[item] = Given(answer, read_at, live=True)
+            if isinstance(answer, SourceError) or not seconds or begun != self._forgettings:
+                continue
+            self._keep(shelf, item, answer, read_at, seconds)
+            if self._second is not None and self._codec is not None:
+                kept[self._codec.key((shelf, item))] = self._codec.encoded(answer, read_at)
+        if kept and self._second is not None:
+            longest = max(seconds + self.lifetimes.stale_while_revalidate, self.lifetimes.stale_if_error)
+            self._second.put(kept, longest)
+
+    async def _from_second(
+        self, flight: Flight, items: list[Hashable], seconds: float, begun: int
+    ) -> list[Hashable]:
+        """Takes what is good enough; what is not is kept for when the source fails. Gives what is to be asked for."""
+        if self._second is None or self._codec is None:
+            return items
+        places = [(flight.shelf, item) for item in items]
+        missing: list[Hashable] = []
+        texts = await self._second.get([self._codec.key(place) for place in places])
+        now = self.clock()
+        for place, text in zip(places, texts, strict=True):
+            found = self._codec.decoded(place, text) if text is not None else None
+            if found is None:
+                missing.append(place[1])
+                continue
+            read_at, value = found
+            entry = self._entry(value, read_at, seconds)
+            if begun == self._forgettings and now - read_at <= self._oldest_kept(entry):
+                self._memory.put(place, entry)
+            if read_at >= flight.oldest and now - read_at <= entry.lasts:
+                flight.given[place[1]] = Given(value, read_at, live=False)
+            else:
+                missing.append(place[1])
+        return missing
+
+    def _keep(self, shelf: Shelf, item: Hashable, value: Any, read_at: float, seconds: float) -> None:
+        self._memory.put((shelf, item), self._entry(value, read_at, seconds))
+
+    def _entry(self, value: Any, read_at: float, seconds: float) -> Entry:
+        if value is None:
+            return Entry(None, read_at, min(seconds, self.lifetimes.missing), 0.0)
+        lasts = seconds * (1.0 - self.lifetimes.jitter * self._chance())
+        return Entry(value, read_at, lasts, self.lifetimes.stale_while_revalidate)
+
+    def _oldest_kept(self, entry: Entry) -> float:
+        """That there is no such record is never said of a source that fails."""
+        due = entry.lasts + entry.grace
+        return due if entry.value is None else max(due, self.lifetimes.stale_if_error)
+
+
+class _Read:
+    """One batch of one request."""
+
+    def __init__(self, cache: Cache, shelf: Shelf, fetch: Fetch) -> None:
+        self._cache, self._shelf, self._fetch = cache, shelf, fetch
+        self._now = cache.clock()
+        self._reading = current_reading() or Reading(LIVE, self._now)
+        demand = self._reading.demand
+        self._items = self._reading.items
+        self._oldest = -inf
+        """What was read before that is too old for this client."""
+        if demand.max_age is not None:
+            self._oldest = min(self._reading.began, self._now) - demand.max_age - demand.max_stale
+        self._stale = demand.max_stale
+        self._found: dict[Hashable, Any] = {}
+        self._read_at, self._verdict, self._lasts = inf, Verdict.LIVE, inf
+        self._stale_given = 0
+
+    async def run(self, asked: Sequence[Hashable]) -> Mapping[Hashable, Any]:
+        due = self._from_memory(asked)
+        live = stale = 0
+        if due:
+            self._ahead(due)
+        missing = [item for item in dict.fromkeys(asked) if item not in self._found]
+        cached = len(self._found)
+        if missing:
+            await self._ask(missing)
+            live = sum(1 for item in missing if not isinstance(self._found[item], SourceError))
+            stale = self._stale_given
+        counts = self._cache.counts_of(self._shelf.source)
+        counts.cached += cached
+        counts.stale += stale
+        counts.live += live - stale
+        if self._read_at < inf and self._items is None:
+            self._reading.note(
+                self._shelf.source, self._shelf.type_name, self._read_at, self._verdict, max(0.0, self._lasts)
+            )
+        return self._found
+
+    def _from_memory(self, asked: Sequence[Hashable]) -> list[Hashable]:
+        """Fills in what is good enough; gives what should be read again behind it."""
+        memory, shelf, now, oldest, stale = (
+            self._cache._memory,
+            self._shelf,
+            self._now,
+            self._oldest,
+            self._stale,
+        )
+        found, due = self._found, []
+        first, lasts = inf, inf
+        for item in asked:
+            entry = memory.get((shelf, item))
+            if entry is None:
+                continue
+            read_at = entry.read_at
+            left = read_at + entry.lasts - now
+            if read_at < oldest or left + entry.grace + stale < 0:
+                continue
+            found[item] = entry.value
+            if left < 0 <= left + entry.grace:
+                due.append(item)
+            if read_at < first:
+                first = read_at
+            if left < lasts:
+                lasts = left
+            if self._items is not None:
+                self._itemise(item, read_at, Verdict.CACHED, left)
+        if found:
+            self._saw(first, Verdict.CACHED, lasts)
+        return due
+
+    def _itemise(self, item: Hashable, read_at: float, verdict: Verdict, lasts: float) -> None:
+        if self._items is not None:
+            note = Note(read_at, verdict, max(0.0, lasts))
+            self._items[item] = (self._shelf.source, self._shelf.type_name, note)
+
+    def _saw(self, read_at: float, verdict: Verdict, lasts: float) -> None:
+        self._read_at = min(self._read_at, read_at)
+        self._verdict = max(self._verdict, verdict)
+        self._lasts = min(self._lasts, lasts)
+
+    def _ahead(self, due: list[Hashable]) -> None:
+        """What was given once more is read again, behind all that somebody waits for."""
+        cache, shelf = self._cache, self._shelf
+        items = [item for item in due if not cache._flights.is_flying((shelf, item))]
+        if not items:
+            return
+        with cache._around.behind():
+            # Nobody leaves these, so that they go on when the request is answered.
+            cache._flights.board(
+                shelf,
+                items,
+                self._fetch,
+                cache._land,
+                lane=cache._around.lane(),
+                now=self._now,
+                oldest=self._now,
+            )
+
+    async def _ask(self, missing: list[Hashable]) -> None:
+        """By flights; once more by an own one where another's ended for a reason of its own."""
+        cache, lane, oldest = self._cache, self._cache._around.lane(), self._oldest
+        for last in (False, True):
+            began = cache.clock()
+            boarded = cache._flights.board(
+                self._shelf,
+                missing,
+                self._fetch,
+                cache._land,
+                lane=lane,
+                now=began,
+                oldest=oldest,
+            )
+            try:
+                patience = cache._around.patience()
+                await asyncio.wait([flight.task for flight in boarded], timeout=patience + _GRACE)
+                again: list[Hashable] = []
+                for flight, items in boarded.items():
+                    own = flight.began >= began and flight.lane == lane
+                    again += self._unload(flight, items, may_repeat=not (own or last))
+            finally:
+                for flight in boarded:
+                    cache._flights.leave(flight)
+            if not again:
+                return
+            # All who ask once more do so together: by a call that began after they first asked.
+            missing, oldest = again, max(oldest, self._now)
+
+    def _unload(self, flight: Flight, items: list[Hashable], *, may_repeat: bool) -> list[Hashable]:
+        """Takes what a flight brought; gives what is to be asked for once more."""
+        again = []
+        seconds = self._cache.lifetimes.of(KIND_OF[self._shelf.type_name])
+        error: SourceError | None = None
+        if not flight.task.done():
+            error = SourceTimeout(self._shelf.source, _LATE)
+            may_repeat = False
+        else:
+            error = failure_of(flight)
+        for item in items:
+            given = flight.given.get(item)
+            usable = given is not None and not isinstance(given.value, SourceError)
+            if given is not None and usable and given.read_at >= self._oldest:
+                self._found[item] = given.value
+                verdict = Verdict.LIVE if given.live else Verdict.CACHED
+                self._saw(given.read_at, verdict, given.read_at + seconds - self._now)
+                self._itemise(item, given.read_at, verdict, given.read_at + seconds - self._now)
+                continue
+            failed = given.value if given is not None and not usable else error
+            if failed is None or (may_repeat and isinstance(failed, SourceTimeout | SourceRateLimited)):
+                if may_repeat:
+                    again.append(item)
+                    continue
+                failed = SourceTimeout(self._shelf.source, _LATE)
+            self._found[item] = self._old(item) if isinstance(failed, FAILED) else None
+            if self._found[item] is None:
+                self._found[item] = failed
+        return again
+
+    def _old(self, item: Hashable) -> Any:
+        """What was read before, where it may stand in for an answer; None where nothing may."""
+        entry = self._cache._memory.get((self._shelf, item))
+        if entry is None or entry.value is None or entry.read_at < self._oldest:
+            return None
+        if self._now - entry.read_at > self._cache.lifetimes.stale_if_error:
+            return None
+        self._saw(entry.read_at, Verdict.STALE, 0.0)
+        self._itemise(item, entry.read_at, Verdict.STALE, 0.0)
+        self._stale_given += 1
+        return entry.value

@@ -1,0 +1,155 @@
+"""The second level, which processes share: what it has to be, and how records are written there and read again."""
+
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from sources.layers.cache.memory import Place
+from sources.ports.common import CustomField, Page, Ref, Scalar
+from sources.ports.crm import AccountRecord, ContactRecord
+from sources.ports.documents import DocumentRecord, DocumentVersion
+from sources.ports.erp import Balance, InvoiceRecord
+from sources.ports.helpdesk import ArticleRecord, CommentRecord, TicketRecord
+
+RECORDS: Mapping[str, Any] = {
+    "Account": AccountRecord,
+    "Article": ArticleRecord,
+    "Balance": Balance,
+    "Comment": CommentRecord,
+    "Contact": ContactRecord,
+    "Document": DocumentRecord,
+    "DocumentVersion": DocumentVersion,
+    "Invoice": InvoiceRecord,
+    "Ticket": TicketRecord,
+}
+
+_REVIVED: Mapping[Scalar, Callable[[str], Any]] = {
+    Scalar.DATE: date.fromisoformat,
+    Scalar.DATETIME: datetime.fromisoformat,
+    Scalar.DECIMAL: Decimal,
+}
+
+
+class SecondLevel(Protocol):
+    """Answers fast or not at all: it raises nothing, and being away is like being empty."""
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]: ...
+
+    def put(self, entries: Mapping[str, bytes], seconds: float) -> None:
+        """Without waiting for it."""
+
+    async def forget(self, keys: Sequence[str], prefixes: Sequence[str]) -> None:
+        """These, and all that begin so."""
+
+
+class Codec:
+    """Keys and values of one gateway's sources. What is written under another description of a record, of another account
+    of the vendor's, or with other fields of the firm's own, is not found."""
+
+    def __init__(self, accounts: Mapping[str, str], own_fields: Sequence[CustomField]) -> None:
+        """``accounts``: by source, what tells whose account there is read."""
+        fields = repr(sorted(map(repr, own_fields)))
+        self._prefixes = {
+            source: f"gateway:cache:{_digest(_SHAPE, account, fields)}:{source}:"
+            for source, account in accounts.items()
+        }
+        self._revived = [
+            {
+                field.property: _REVIVED[field.scalar]
+                for field in own_fields
+                if field.type == type_name and field.scalar in _REVIVED
+            }
+            for type_name in RECORDS
+        ]
+        self._decoders: dict[tuple[str, str], msgspec.msgpack.Decoder[Any]] = {}
+        self._encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+
+    def key(self, place: Place) -> str:
+        shelf, item = place
+        prefix = self._prefixes[shelf.source]
+        if shelf.query is None:
+            return f"{prefix}{_word(item)}:{shelf.type_name}"
+        return f"{prefix}:list:{shelf.type_name}:{_digest(repr(shelf.query), repr(item))}"
+
+    def of_record(self, ref: Ref) -> Sequence[str]:
+        """What begins with one of these may hold the record: it alone, and any list."""
+        prefix = self._prefixes.get(ref.source)
+        return [] if prefix is None else [f"{prefix}{_word(ref)}:", f"{prefix}:list:"]
+
+    def of_source(self, source: str) -> Sequence[str]:
+        return [self._prefixes[source]] if source in self._prefixes else []
+
+    def encoded(self, value: Any, read_at: float) -> bytes:
+        """``value`` may be None: there is no such record."""
+        return self._encode((read_at, value))
+
+    def decoded(self, place: Place, text: bytes) -> tuple[float, Any] | None:
+        """The time and the value; None where it cannot be read."""
+        shelf = place[0]
+        shape = _shape_of(shelf.query)
+        decoder = self._decoders.get((shelf.type_name, shape))
+        if decoder is None:
+            type_: Any = _typed(RECORDS[shelf.type_name], shape)
+            decoder = msgspec.msgpack.Decoder(tuple[float, type_])
+            self._decoders[shelf.type_name, shape] = decoder
+        try:
+            read_at, value = decoder.decode(text)
+            self._revive(shelf.type_name, value)
+        except (msgspec.DecodeError, ValueError, ArithmeticError):
+            return None
+        return read_at, value
+
+    def _revive(self, type_name: str, value: Any) -> None:
+        """The firm's own fields come back as text where MessagePack has no word for what they were."""
+        revived = self._revived[list(RECORDS).index(type_name)]
+        if not revived or value is None:
+            return
+        for row in value.rows if isinstance(value, Page) else [value]:
+            for name, revive in revived.items():
+                if isinstance(found := row.custom.get(name), str):
+                    row.custom[name] = revive(found)
+
+
+class Several(msgspec.Struct, frozen=True):
+    """Asks for a plain sequence of records per parent."""
+
+    name: str
+    of: Hashable = None
+
+
+class Number(msgspec.Struct, frozen=True):
+    """Asks for a number per parent."""
+
+    name: str
+
+
+def _shape_of(query: Hashable) -> str:
+    if query is None:
+        return "record"
+    if isinstance(query, Several):
+        return "several"
+    return "number" if isinstance(query, Number) else "page"
+
+
+def _typed(record: Any, shape: str) -> Any:
+    if shape == "number":
+        return int
+    if shape == "several":
+        return tuple[record, ...]
+    return Page[record] if shape == "page" else record | None
+
+
+def _word(item: Hashable) -> str:
+    return _digest(item.id if isinstance(item, Ref) else repr(item))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+_SHAPE = repr(sorted((name, str(msgspec.json.schema(record))) for name, record in RECORDS.items()))
+"""Every name and type of every record."""

@@ -1,0 +1,94 @@
+"""The cache's second level in Redis or Valkey. Away, slow or empty are the same to whoever asks."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+LOOK_SECONDS = 1.0
+"""How long a Redis that did not answer is left alone."""
+AT_A_TIME = 500
+"""Keys of one command."""
+
+log = structlog.get_logger()
+
+
+class RedisCache:
+    """Fills the layers' SecondLevel."""
+
+    def __init__(self, url: str, patience: float = 0.5) -> None:
+        """A Redis that takes longer than ``patience`` seconds to answer counts as away."""
+        self._patience = patience
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=8,
+            timeout=patience,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
+            retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile is opened anew
+        )
+        self._redis: Any = Redis(connection_pool=pool)
+        self._away_until = 0.0
+        self._puts: set[asyncio.Task[None]] = set()
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        if not self._away:
+            try:
+                async with asyncio.timeout(self._patience):
+                    found: list[bytes | None] = []
+                    for start in range(0, len(keys), AT_A_TIME):
+                        found += await self._redis.mget(keys[start : start + AT_A_TIME])
+                    return found
+            except (RedisError, OSError, TimeoutError) as error:
+                self._lose(error)
+        return [None] * len(keys)
+
+    def put(self, entries: Mapping[str, bytes], seconds: float) -> None:
+        if self._away:
+            return
+        task = asyncio.create_task(self._put(entries, max(1, round(seconds * 1000))))
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+
+    async def forget(self, keys: Sequence[str], prefixes: Sequence[str]) -> None:
+        try:
+            if keys:
+                await self._redis.unlink(*keys)
+            for prefix in prefixes:
+                found: list[bytes] = []
+                async for key in self._redis.scan_iter(match=f"{prefix}*", count=AT_A_TIME):
+                    found.append(key)
+                for start in range(0, len(found), AT_A_TIME):
+                    await self._redis.unlink(*found[start : start + AT_A_TIME])
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
+
+    async def close(self) -> None:
+        if self._puts:
+            await asyncio.wait(self._puts, timeout=self._patience)
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    @property
+    def _away(self) -> bool:
+        return self._away_until > time.monotonic()
+
+    async def _put(self, entries: Mapping[str, bytes], milliseconds: int) -> None:
+        try:
+            async with asyncio.timeout(self._patience), self._redis.pipeline(transaction=False) as pipeline:
+                for key, value in entries.items():
+                    pipeline.set(key, value, px=milliseconds)
+                await pipeline.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + LOOK_SECONDS
+        log.warning("redis_cache_is_away", reason=type(error).__name__)

@@ -1,0 +1,1 @@
+"""Freshdesk as a helpdesk, by way of a mirror."""

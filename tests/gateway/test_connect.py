@@ -1,0 +1,260 @@
+"""``gateway connect`` and ``gateway tokens``: consenting at a vendor from a terminal, and what is kept of it."""
+
+import asyncio
+import base64
+import os
+import re
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from gateway.settings import SettingsError, read_tokens
+from sources.ledger.book import Ledger
+from sources.ledger.token_cipher import TokenKey
+from sources.ports.tokens import Tokens
+from sources.registry import Kind
+from sources.sandbox.world import World
+from sources.vendors.xero.sandbox import TENANT, WEB_APP
+from tests.commands import gateway, settings_file
+from tests.conftest import fresh_database
+from tests.door import open_door
+
+KEY, NEWER = b"k" * 32, b"n" * 32
+OTHER_TENANT = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest_asyncio.fixture(scope="session")
+async def vendors(postgres):
+    async with fresh_database(postgres) as url, open_door(World.build(0.2), url, matched=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def door(vendors):
+    vendors.heal()
+    vendors.boxes["xero"].also_connected.clear()
+    vendors.forget_calls()
+    return vendors
+
+
+@pytest.fixture
+def config(tmp_path: Path, door) -> Path:
+    """Xero by a web app that somebody must consent to."""
+    path = settings_file(tmp_path, door)
+    erp = door.office.settings.sources[Kind.ERP].settings
+    text = path.read_text()
+    text = re.sub(r'client_id = ".*?"', f'client_id = "{WEB_APP[0]}"', text, count=1)
+    text = re.sub(
+        r'client_secret = ".*?"',
+        f'client_secret = "{WEB_APP[1]}"\nconnected = true\nauthorize_url = "{erp.authorize_url}"',
+        text,
+        count=1,
+    )
+    text += f'\n[tokens]\nkeys = [{{ id = "2026", key = "{base64.b64encode(KEY).decode()}" }}]\n'
+    path.write_text(text)
+    return path
+
+
+class Connecting:
+    """``gateway connect`` while it waits for a browser."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self.process, self.url = process, url
+        self.redirect_uri = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+        self.state = parse_qs(urlsplit(url).query)["state"][0]
+
+    async def ended(self) -> tuple[int | None, str]:
+        output, _ = await self.process.communicate()
+        return self.process.returncode, output.decode()
+
+
+async def connecting(url: str, config: Path, *arguments: str) -> Connecting:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from gateway.cli import app; app()",
+        "connect", "xero", "--port", "0", "--config", str(config), *arguments,
+        env={**os.environ, "DATABASE_URL": url, "COLUMNS": "250", "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout
+    while line := (await process.stdout.readline()).decode():
+        if (found := line.strip()).startswith("http"):
+            return Connecting(process, found)
+    raise AssertionError("no address was printed")
+
+
+async def browse(url: str) -> tuple[int, str]:
+    """What a browser does; here its way back is to IPv4."""
+    async with aiohttp.ClientSession() as session, session.get(url, allow_redirects=False) as answer:
+        if answer.status == 302:
+            return await browse(answer.headers["Location"].replace("localhost", "127.0.0.1"))
+        return answer.status, await answer.text()
+
+
+async def test_a_consent_connects_xero_and_no_stranger_can(door, config, database_url):
+    waiting = await connecting(database_url, config)
+    asked = parse_qs(urlsplit(waiting.url).query)
+    assert asked["code_challenge_method"] == ["S256"]
+    assert "offline_access" in asked["scope"][0].split()
+
+    back = waiting.redirect_uri.replace("localhost", "127.0.0.1")
+    assert (await browse(f"{back}?code=stolen&state=guessed"))[0] == 400
+    assert (await browse(f"{back}?code=stolen"))[0] == 400
+    assert not door.boxes["xero"].log.count("POST", "/connect/token")
+    assert (await browse(waiting.url))[0] == 200
+
+    code, output = await waiting.ended()
+    assert code == 0, output
+    assert "xero: connected" in output
+    assert "connected = true" in output
+    code, output = await gateway(database_url, config, "check")
+    assert code == 0, output
+    assert "1 connection(s), encrypted with the key 2026" in output
+    assert "xero: configured, reachable, allowed" in output
+
+
+async def test_a_refused_consent_stores_nothing(door, config, database_url):
+    waiting = await connecting(database_url, config)
+    back = waiting.redirect_uri.replace("localhost", "127.0.0.1")
+
+    await browse(f"{back}?error=access_denied&state={waiting.state}")
+
+    code, output = await waiting.ended()
+    assert (code, "the consent was not given; nothing was stored" in output) == (1, True)
+    assert await rows(database_url) == []
+
+
+async def test_of_several_organisations_one_is_chosen_and_another_is_not_reached(door, config, database_url):
+    door.boxes["xero"].also_connected.append((OTHER_TENANT, "Second Books Ltd"))
+    config.write_text(re.sub(r"tenant_id = .*", "", config.read_text()))
+
+    waiting = await connecting(database_url, config)
+    await browse(waiting.url)
+    code, output = await waiting.ended()
+    assert code == 0
+    assert f"{OTHER_TENANT}  Second Books Ltd" in output
+    assert 'tenant_id = "..."' in output
+
+    waiting = await connecting(database_url, config, "--tenant", "second books ltd")
+    await browse(waiting.url)
+    code, output = await waiting.ended()
+    assert code == 0
+    assert f'tenant_id = "{OTHER_TENANT}" # Second Books Ltd' in output
+
+    before = await rows(database_url)
+    waiting = await connecting(database_url, config, "--tenant", "nobody")
+    await browse(waiting.url)
+    code, output = await waiting.ended()
+    assert code == 1
+    assert "the consent does not reach nobody; nothing was stored" in output
+    assert TENANT in output
+    assert await rows(database_url) == before
+
+
+async def test_a_spent_connection_is_told_and_connected_again(door, config, database_url):
+    async with kept(database_url) as ledger:
+        await ledger.tokens.replace("xero", Tokens("spent", ""))
+        code, output = await gateway(database_url, config, "check")
+        assert code == 1
+        assert "xero: consent needed; run `gateway connect xero`" in output
+
+        waiting = await connecting(database_url, config)
+        await browse(waiting.url)
+
+        assert (await waiting.ended())[0] == 0
+        stored = await ledger.tokens.load("xero")
+        assert stored
+        assert not stored.consent_needed
+        assert stored.refresh_token in door.boxes["xero"]._refresh
+
+
+async def test_keys_are_rotated_by_a_command(door, config, database_url):
+    key = base64.b64encode(NEWER).decode()
+    config.write_text(config.read_text().replace("keys = [", f'keys = [{{ id = "2027", key = "{key}" }}, '))
+    async with kept(database_url) as ledger:
+        await ledger.tokens.replace("xero", Tokens("r", ""))
+        assert [row["key_id"] for row in await rows(database_url)] == ["2026"]
+
+        code, output = await gateway(database_url, config, "tokens", "rotate")
+
+        assert (code, "xero: stored under the newest key" in output) == (0, True), output
+        assert [row["key_id"] for row in await rows(database_url)] == ["2027"]
+        assert [state.readable for state in await ledger.tokens.states()] == [False]
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "1"], ["check"]], ids=["serve", "check"])
+async def test_without_keys_nothing_starts_and_what_to_set_is_said(door, config, database_url, command):
+    config.write_text(config.read_text().partition("[tokens]")[0])
+    code, output = await gateway(database_url, config, *command)
+    assert code == 1
+    assert "set [tokens] keys; `gateway tokens key` makes one" in output
+
+
+@pytest.mark.parametrize("key", ["short", base64.b64encode(b"x" * 16).decode(), "!?"])
+def test_a_key_that_is_none_is_told_and_not_shown(key):
+    tables = {"tokens": {"keys": [{"id": "2026", "key": {"env": "TOKEN_KEY"}}]}}
+    with pytest.raises(SettingsError) as fault:
+        read_tokens(tables, "gateway.toml", {"TOKEN_KEY": key})
+    assert str(fault.value) == (
+        "gateway.toml: tokens.keys[0].key: 32 bytes in base64; `gateway tokens key` makes one"
+    )
+
+
+def test_two_keys_of_one_name_are_refused():
+    one = {"id": "2026", "key": base64.b64encode(KEY).decode()}
+    with pytest.raises(SettingsError, match="is there twice"):
+        read_tokens({"tokens": {"keys": [one, one]}}, "gateway.toml", {})
+
+
+async def test_metrics_and_readiness_tell_that_a_consent_is_needed(door):
+    async with kept(door.office._database_url) as ledger:
+        await ledger.tokens.replace("xero", Tokens("r", "", consent_needed=True))
+        _, _, metrics = await door.fetch("admin", "/metrics")
+        _, _, ready = await door.fetch(None, "/health/ready")
+        await ledger.tokens.replace("xero", Tokens("r", ""))
+        _, _, healed = await door.fetch("admin", "/metrics")
+
+    assert b'source_consent_needed{source="xero"} 1.0' in metrics
+    assert b'"xero":"consent needed: run `gateway connect xero`"' in ready
+    assert b'source_consent_needed{source="xero"} 0.0' in healed
+
+
+async def test_dropped_records_are_counted_in_metrics_and_the_page_goes_on(door):
+    query = "{ accounts(first: 5) { nodes { name } } }"
+    whole = await door.ask("admin", query)
+    assert not whole.errors
+    door.boxes["hubspot"].faults.add("malformed_row", "/crm/v3/objects/companies", times=1)
+    answer = await door.ask("admin", query)
+
+    _, _, metrics = await door.fetch("admin", "/metrics")
+    assert not answer.errors
+    assert [node["name"] for node in answer.data["accounts"]["nodes"]][:4] == [
+        node["name"] for node in whole.data["accounts"]["nodes"]
+    ][1:]
+    assert b'records_dropped_total{kind="account",source="hubspot"} 1.0' in metrics
+
+
+@asynccontextmanager
+async def kept(database_url: str):
+    """The book of tokens, as another process has it open."""
+    ledger = await Ledger.open(database_url, token_keys=[TokenKey("2026", KEY)])
+    await ledger.migrate()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def rows(database_url: str) -> list[dict[str, object]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        if await connection.fetchval("SELECT to_regclass('tokens')") is None:
+            return []
+        return [dict(row) for row in await connection.fetch("SELECT * FROM tokens")]
+    finally:
+        await connection.close()
