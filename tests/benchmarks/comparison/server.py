@@ -121,6 +121,7 @@ class Comparison:
         self.schema = Schema()
         self.engine = Engine(self.schema)
         self.audit = AuditTrail(cast(AuditStore, Nowhere()), Audit())
+        self.cache = None  # nothing is remembered, as by the other contenders
         self._upstreams = Upstreams(upstream_urls())
 
     async def context(self, principal: Principal, touched: Touched) -> Context:
