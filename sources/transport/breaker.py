@@ -39,6 +39,8 @@ class Breaker:
         self._probing = False
         self.opened = 0
         """How many times it opened."""
+        self.kept_away = 0
+        """Calls that were not made, as it was open."""
 
     @property
     def state(self) -> State:
@@ -57,6 +59,7 @@ class Breaker:
             return False
         wait = self._opens_at - _now()
         if self._probing or wait > 0:
+            self.kept_away += 1
             raise CircuitOpen(
                 self._source,
                 "failed too often just now; left alone for a moment",

@@ -17,7 +17,8 @@ from uuid import uuid4
 
 import msgspec
 
-from sources.ports.errors import SourceRateLimited, SourceTimeout
+from sources.ports.errors import SourceError, SourceRateLimited, SourceTimeout
+from sources.ports.histogram import Histogram
 from sources.transport.caller import Urgency, caller
 from sources.transport.deadline import remaining
 from sources.transport.limits import Limit, Reading
@@ -43,6 +44,18 @@ class Standing(msgspec.Struct, frozen=True):
     allowed: int
     paused_for: float = 0.0
     """Seconds until the vendor takes calls again."""
+
+
+class Queueing:
+    """What calls of one urgency met."""
+
+    __slots__ = ("refused", "seconds")
+
+    def __init__(self) -> None:
+        self.refused = 0
+        """Those that would have waited beyond their deadline."""
+        self.seconds = Histogram()
+        """How long the others waited; most do not."""
 
 
 class _Meter:
@@ -102,6 +115,12 @@ class _Meter:
             if len(self.parts) > KEPT_ORGANISATIONS:
                 self.parts.popitem(last=False)
         return window
+
+    def counted(self, now: float) -> int:
+        if self.window is None:
+            return self.used
+        own = self.window.total(now)
+        return max(own, self.seen) if self.seen_until > now else own
 
     def key(self, account: str) -> str:
         # The braces keep an account's keys on one node of a cluster, where a script may use them together.
@@ -180,12 +199,22 @@ class Budget:
         """In the order in which they were last served. None is empty."""
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
+        self.queueing = tuple(Queueing() for _ in Urgency)
 
     async def enter(self, endpoint: str) -> Place:
         """The right to make one call; ``leave`` gives it back. Raises SourceRateLimited when none can be had before the
         deadline, SourceTimeout when the calls under way outlast it."""
         urgency, organisation = caller()
-        lane = self._lane(endpoint)
+        began = _now()
+        try:
+            place = await self._entered(self._lane(endpoint), urgency, organisation)
+        except SourceError:
+            self.queueing[urgency].refused += 1
+            raise
+        self.queueing[urgency].seconds.observe(_now() - began)
+        return place
+
+    async def _entered(self, lane: _Lane, urgency: Urgency, organisation: str | None) -> Place:
         if not self._queues or all(key[0] > urgency for key in self._queues):
             wait = self._take(lane, urgency, organisation, _now())
             if not wait:
@@ -247,12 +276,12 @@ class Budget:
             self._shared.correct(meter.key(self._name), meter.limit.seconds, used, ends, pause)
 
     def standings(self) -> list[Standing]:
-        """As far as this process knows."""
+        """As far as this process knows: of a shared limit what Redis counted when it was last asked."""
         now = _now()
         return [
             Standing(
                 name,
-                meter.used if meter.window is None else meter.window.total(now),
+                meter.counted(now),
                 meter.allowed[0],
                 0.0 if meter.window is None else max(0.0, meter.window.paused_until - now),
             )

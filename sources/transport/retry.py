@@ -38,6 +38,10 @@ class RetryBudget:
 
     def __init__(self) -> None:
         self.balance = 1.0
+        self.made = 0
+        """Retries."""
+        self.refused = 0
+        """Times that nothing was saved up for one."""
         self._recent = 0.0
         self._at = 0.0
 
@@ -50,8 +54,10 @@ class RetryBudget:
     def withdraw(self) -> bool:
         """May something be tried again?"""
         if self.balance < 1.0:
+            self.refused += 1
             return False
         self.balance -= 1.0
+        self.made += 1
         return True
 
 

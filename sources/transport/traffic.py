@@ -11,7 +11,8 @@ import msgspec
 from sources.ports.errors import SourceError, SourceRateLimited, SourceUnavailable
 from sources.transport.addresses import Addresses
 from sources.transport.breaker import Breaker, State
-from sources.transport.budget import Budget, Standing
+from sources.transport.budget import Budget, Queueing, Standing
+from sources.transport.counts import CallCounts
 from sources.transport.limits import Limit, Reading, SourceSettings, configured
 from sources.transport.retry import RetryBudget, again, retryable
 from sources.transport.rows import Drops
@@ -34,6 +35,9 @@ class EndpointState(msgspec.Struct, frozen=True):
     retry_after: float | None
     opened: int
     """How many times the breaker opened."""
+    kept_away: int
+    """Calls that it did not let through."""
+    calls: CallCounts
 
 
 class TrafficState(msgspec.Struct, frozen=True):
@@ -43,7 +47,12 @@ class TrafficState(msgspec.Struct, frozen=True):
     endpoints: tuple[EndpointState, ...]
     limits: tuple[Standing, ...]
     waiting: int
+    queueing: tuple[Queueing, ...]
+    """By urgency."""
     retries_left: float
+    retried: int
+    unretried: int
+    """Times that there was no retry as too many had been made."""
 
     @property
     def trouble(self) -> str | None:
@@ -84,7 +93,7 @@ class Traffic:
         self._retries = RetryBudget()
         self._guarded = guarded
         self._fewest = settings.breaker_failures if guarded else inf
-        self._breakers: dict[str, Breaker] = {}
+        self._endpoints: dict[str, tuple[Breaker, CallCounts]] = {}
         self._budget = Budget(
             source,
             sha256(account.encode()).hexdigest()[:16],
@@ -107,7 +116,7 @@ class Traffic:
     ) -> T:
         """The answer of ``attempt``, which makes its calls through the passage it is given. One that is ``safe`` to repeat
         is repeated where that can help."""
-        passage = Passage(self, endpoint, self._breaker(endpoint), self._budget)
+        passage = Passage(self, endpoint, *self._endpoint(endpoint), self._budget)
         self._retries.deposit(asyncio.get_running_loop().time())
         try:
             return await attempt(passage)
@@ -120,47 +129,65 @@ class Traffic:
         return TrafficState(
             self.source,
             tuple(
-                EndpointState(endpoint, breaker.state, breaker.retry_after, breaker.opened)
-                for endpoint, breaker in self._breakers.items()
+                EndpointState(
+                    endpoint, breaker.state, breaker.retry_after, breaker.opened, breaker.kept_away, calls
+                )
+                for endpoint, (breaker, calls) in self._endpoints.items()
             ),
             tuple(self._budget.standings()),
             self._budget.waiting,
+            self._budget.queueing,
             self._retries.balance,
+            self._retries.made,
+            self._retries.refused,
         )
 
-    def _breaker(self, endpoint: str) -> Breaker:
-        breaker = self._breakers.get(endpoint)
-        if breaker is None:
-            breaker = self._breakers[endpoint] = Breaker(self.source, self._fewest)
-        return breaker
+    def _endpoint(self, endpoint: str) -> tuple[Breaker, CallCounts]:
+        found = self._endpoints.get(endpoint)
+        if found is None:
+            found = self._endpoints[endpoint] = Breaker(self.source, self._fewest), CallCounts()
+        return found
 
 
 class Passage:
     """The way of one call's attempts."""
 
-    __slots__ = ("_breaker", "_budget", "_endpoint", "_traffic")
+    __slots__ = ("_breaker", "_budget", "_counts", "_endpoint", "_traffic")
 
-    def __init__(self, traffic: Traffic, endpoint: str, breaker: Breaker, budget: Budget) -> None:
+    def __init__(
+        self, traffic: Traffic, endpoint: str, breaker: Breaker, counts: CallCounts, budget: Budget
+    ) -> None:
         self._traffic, self._endpoint, self._breaker, self._budget = traffic, endpoint, breaker, budget
+        self._counts = counts
 
     async def send(
         self, send: Callable[[], Awaitable["Answer"]], judge: Callable[["Answer"], SourceError | None]
     ) -> tuple["Answer", SourceError | None]:
         """One call within limits, and what ``judge`` makes of its answer. Raises SourceError where there is no answer or
         none was asked for."""
-        breaker = self._breaker
+        breaker, counts, clock = self._breaker, self._counts, asyncio.get_running_loop().time
         probe = breaker.admit()
         verdict = breaker.gone
         try:
             place = await self._budget.enter(self._endpoint)
+            began = clock()
             try:
                 answer = await send()
+            except (SourceError, asyncio.CancelledError) as failure:
+                counts.fail(failure)
+                raise
             finally:
+                counts.seconds.observe(clock() - began)
                 self._budget.leave(place)
             error = judge(answer)
+            if error is None:
+                counts.answered += 1
+            else:
+                counts.fail(error)
             verdict = breaker.failed if isinstance(error, SourceUnavailable) else breaker.succeeded
         except Unanswered as failure:
             verdict = breaker.failed
+            counts.fail(failure.error)
             raise failure.error from failure.__cause__
         finally:
             verdict(probe)
