@@ -19,11 +19,20 @@ SCOPES = {
     "sources:read": "How the connected systems are doing. For staff.",
     "tickets:internal": "Internal notes on tickets. For staff.",
     "tickets:read": "Tickets and their public comments.",
+    "xray:read": "How an operation ran: its batches, calls, waits and cache verdicts (`extensions.xray`). For staff.",
 }
 """Every scope and what it opens."""
 
 STAFF_SCOPES = frozenset(
-    {"accounts:all", "accounts:view-as", "invoices:drafts", "links:read", "sources:read", "tickets:internal"}
+    {
+        "accounts:all",
+        "accounts:view-as",
+        "invoices:drafts",
+        "links:read",
+        "sources:read",
+        "tickets:internal",
+        "xray:read",
+    }
 )
 """What no customer's role and no customer's service account may hold."""
 
