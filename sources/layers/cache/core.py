@@ -27,6 +27,7 @@ from sources.ports.errors import (
     SourceTimeout,
     SourceUnavailable,
 )
+from sources.ports.histogram import AGE_SECONDS, Histogram
 
 FAILED = (SourceUnavailable, SourceRateLimited, SourceRejected, SourceBadResponse)
 """The source's own failures; what it refuses of a question is no reason to answer with something old."""
@@ -61,7 +62,13 @@ class SourceCounts(msgspec.Struct):
     live: int = 0
     cached: int = 0
     stale: int = 0
+    failed: int = 0
+    """What could be given neither new nor old."""
     answered_at: float | None = None
+    stale_ages: Histogram = msgspec.field(default_factory=lambda: Histogram(AGE_SECONDS))
+    second_found: int = 0
+    """What another process had read, and recently enough."""
+    second_missed: int = 0
 
 
 class Cache:
@@ -97,6 +104,16 @@ class Cache:
     def entries(self) -> int:
         """Records and lists in memory."""
         return len(self._memory)
+
+    @property
+    def evicted(self) -> int:
+        """Records and lists that had to make room so far."""
+        return self._memory.evicted
+
+    @property
+    def joined(self) -> Mapping[str, int]:
+        """By source: records and lists for which somebody waited with a call that another had begun."""
+        return self._flights.joined
 
     def demand(self, wished: Demand) -> Demand:
         """What a client may have of what it asks for."""
@@ -220,6 +237,9 @@ class Cache:
                 flight.given[place[1]] = Given(value, read_at, live=False)
             else:
                 missing.append(place[1])
+        counts = self.counts_of(flight.shelf.source)
+        counts.second_found += len(items) - len(missing)
+        counts.second_missed += len(missing)
         return missing
 
     def _keep(self, shelf: Shelf, item: Hashable, value: Any, read_at: float, seconds: float) -> None:
@@ -270,6 +290,7 @@ class _Read:
         counts.cached += cached
         counts.stale += stale
         counts.live += live - stale
+        counts.failed += len(missing) - live
         if self._read_at < inf and self._items is None:
             self._reading.note(
                 self._shelf.source, self._shelf.type_name, self._read_at, self._verdict, max(0.0, self._lasts)
@@ -405,4 +426,5 @@ class _Read:
         self._saw(entry.read_at, Verdict.STALE, 0.0)
         self._itemise(item, entry.read_at, Verdict.STALE, 0.0)
         self._stale_given += 1
+        self._cache.counts_of(self._shelf.source).stale_ages.observe(self._now - entry.read_at)
         return entry.value

@@ -1,6 +1,7 @@
 """Calls under way that several requests wait for: shared, outliving whoever leaves, ended when nobody waits."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
@@ -57,6 +58,8 @@ class Flights:
         self._apart = apart
         self._flying: dict[Place, Flight] = {}
         self._all: set[Flight] = set()
+        self.joined: Counter[str] = Counter()
+        """By source, keys that went with a call which another asker had begun for them."""
 
     def board(
         self,
@@ -81,6 +84,8 @@ class Flights:
                 flight.items.append(item)
                 flight.oldest = max(flight.oldest, oldest)
                 self._flying[shelf, item] = flight
+            else:
+                self.joined[shelf.source] += 1
             boarded.setdefault(flight, []).append(item)
         for flight in boarded:
             flight.waiting += 1

@@ -52,6 +52,8 @@ class Memory:
         self._entries: OrderedDict[Place, Entry] = OrderedDict()
         self.size = 0
         """Bytes, as estimated."""
+        self.evicted = 0
+        """Entries that had to make room."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,6 +90,7 @@ class Memory:
         self.size += entry.size
         self.hold(place[0])
         while self.size > self._most:
+            self.evicted += 1
             self.drop(next(iter(self._entries)))
 
     def drop(self, place: Place) -> None:
