@@ -1,12 +1,19 @@
 """The gateway as its operator meets it: a settings file and commands."""
 
 import asyncio
+import multiprocessing
 import os
 import sys
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from sources.registry import Kind
 from tests.door import Door
+
+_PREPARED = multiprocessing.get_context("forkserver")
+# Reading the modules takes longer than most commands: one process reads them, and each command is a copy of it.
+_PREPARED.set_forkserver_preload(["pytest", "tests.commands", "gateway.cli"])
 
 
 def settings_file(folder: Path, door: Door) -> Path:
@@ -55,13 +62,67 @@ def settings_file(folder: Path, door: Door) -> Path:
     return path
 
 
+class Running:
+    """``gateway ...`` in a process of its own."""
+
+    def __init__(self, process: BaseProcess, said: asyncio.StreamReader) -> None:
+        self._process, self._said = process, said
+
+    async def line(self) -> str:
+        """The next one that it prints; empty when it prints no more."""
+        return (await self._said.readline()).decode()
+
+    async def ended(self) -> tuple[int, str]:
+        """Its exit code, negative for a signal, and all that it has printed since the last line that was read."""
+        said = (await self._said.read()).decode()
+        await asyncio.to_thread(self._process.join)
+        assert self._process.exitcode is not None
+        return self._process.exitcode, said
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        """At once, whatever it is about."""
+        self._process.kill()
+
+    def interrupt(self) -> None:
+        """As a container's runtime does."""
+        self._process.terminate()
+
+
+async def started(url: str, config: Path, *arguments: str, **environment: str) -> Running:
+    """Runs ``gateway ...``, which ends at the latest with the tests."""
+    heard, says = _PREPARED.Pipe(duplex=False)
+    given = {**os.environ, "DATABASE_URL": url, "COLUMNS": "250", **environment}
+    process = _PREPARED.Process(
+        target=_command, args=(says, [*arguments, "--config", str(config)], given), daemon=True
+    )
+    # The first one waits for the modules, and the sandboxes are served meanwhile.
+    await asyncio.to_thread(process.start)
+    says.close()
+    said = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(said), os.fdopen(os.dup(heard.fileno()), "rb")
+    )
+    heard.close()
+    return Running(process, said)
+
+
 async def gateway(url: str, config: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """Runs ``gateway ...``; its exit code and all that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from gateway.cli import app; app()", *arguments, "--config", str(config),
-        env={**os.environ, "DATABASE_URL": url, "COLUMNS": "250", **environment},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    return await (await started(url, config, *arguments, **environment)).ended()
+
+
+def _command(says: Connection, arguments: list[str], environment: dict[str, str]) -> None:
+    for stream in (1, 2):
+        os.dup2(says.fileno(), stream)
+    says.close()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["gateway", *arguments]
+    from gateway.cli import app
+
+    app()

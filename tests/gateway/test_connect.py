@@ -1,10 +1,7 @@
 """``gateway connect`` and ``gateway tokens``: consenting at a vendor from a terminal, and what is kept of it."""
 
-import asyncio
 import base64
-import os
 import re
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +18,7 @@ from sources.ports.tokens import Tokens
 from sources.registry import Kind
 from sources.sandbox.world import World
 from sources.vendors.xero.sandbox import TENANT, WEB_APP
-from tests.commands import gateway, settings_file
+from tests.commands import Running, gateway, settings_file, started
 from tests.conftest import fresh_database
 from tests.door import open_door
 
@@ -64,27 +61,17 @@ def config(tmp_path: Path, door) -> Path:
 class Connecting:
     """``gateway connect`` while it waits for a browser."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.process, self.url = process, url
+    def __init__(self, running: Running, url: str) -> None:
+        self.ended, self.url = running.ended, url
         self.redirect_uri = parse_qs(urlsplit(url).query)["redirect_uri"][0]
         self.state = parse_qs(urlsplit(url).query)["state"][0]
 
-    async def ended(self) -> tuple[int | None, str]:
-        output, _ = await self.process.communicate()
-        return self.process.returncode, output.decode()
-
 
 async def connecting(url: str, config: Path, *arguments: str) -> Connecting:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from gateway.cli import app; app()",
-        "connect", "xero", "--port", "0", "--config", str(config), *arguments,
-        env={**os.environ, "DATABASE_URL": url, "COLUMNS": "250", "PYTHONUNBUFFERED": "1"},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    assert process.stdout
-    while line := (await process.stdout.readline()).decode():
+    running = await started(url, config, "connect", "xero", "--port", "0", *arguments)
+    while line := await running.line():
         if (found := line.strip()).startswith("http"):
-            return Connecting(process, found)
+            return Connecting(running, found)
     raise AssertionError("no address was printed")
 
 

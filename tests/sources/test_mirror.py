@@ -1,9 +1,7 @@
 """Mirrors: resumed by any process, nothing missed, nothing kept that is gone, and readable whatever the vendor does."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,6 +30,7 @@ from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.freshdesk import sandbox as emulator
 from sources.vendors.freshdesk.helpdesk import Freshdesk, connect
+from tests.commands import started
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 LISTS = "/api/v2/tickets"
@@ -185,16 +184,12 @@ async def test_a_process_killed_half_way_is_gone_on_from_by_another(
             private_addresses = ["127.0.0.1"]
             limits = {{ account = "unlimited", tickets_list = "unlimited" }}
         """)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "from gateway.cli import app; app()", "sync", "--config", str(config),
-            env={**os.environ, "DATABASE_URL": database_url},
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        running = await started(database_url, config, "sync")
         while len(desk.lists()) < 7:
-            assert process.returncode is None
+            assert running.alive
             await asyncio.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert await process.wait() == -signal.SIGKILL
+        running.kill()
+        assert (await running.ended())[0] == -signal.SIGKILL
         kept = (await desk.one.mirror.lag())[2]
         assert kept.age is None
         assert 500 <= kept.rows <= 600
