@@ -13,6 +13,7 @@ from contextlib import suppress
 from contextvars import Context
 from hashlib import sha256
 from math import ceil, inf
+from time import perf_counter
 from uuid import uuid4
 
 import msgspec
@@ -205,13 +206,13 @@ class Budget:
         """The right to make one call; ``leave`` gives it back. Raises SourceRateLimited when none can be had before the
         deadline, SourceTimeout when the calls under way outlast it."""
         urgency, organisation = caller()
-        began = _now()
+        began = perf_counter()
         try:
             place = await self._entered(self._lane(endpoint), urgency, organisation)
         except SourceError:
             self.queueing[urgency].refused += 1
             raise
-        self.queueing[urgency].seconds.observe(_now() - began)
+        self.queueing[urgency].seconds.observe(perf_counter() - began)
         return place
 
     async def _entered(self, lane: _Lane, urgency: Urgency, organisation: str | None) -> Place:

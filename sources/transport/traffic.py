@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from sources.ports.errors import SourceError, SourceRateLimited, SourceUnavailable
-from sources.transport.addresses import Addresses
 from sources.transport.breaker import Breaker, State
 from sources.transport.budget import Budget, Queueing, Standing
 from sources.transport.counts import CallCounts
@@ -88,7 +88,7 @@ class Traffic:
         settings = settings or SourceSettings()
         self.source = source
         self.read = read
-        self.addresses = Addresses(settings.private_addresses)
+        self.addresses = settings.addresses
         self.drops = drops or Drops()
         self._retries = RetryBudget()
         self._guarded = guarded
@@ -165,19 +165,19 @@ class Passage:
     ) -> tuple["Answer", SourceError | None]:
         """One call within limits, and what ``judge`` makes of its answer. Raises SourceError where there is no answer or
         none was asked for."""
-        breaker, counts, clock = self._breaker, self._counts, asyncio.get_running_loop().time
+        breaker, counts = self._breaker, self._counts
         probe = breaker.admit()
         verdict = breaker.gone
         try:
             place = await self._budget.enter(self._endpoint)
-            began = clock()
+            began = perf_counter()
             try:
                 answer = await send()
             except (SourceError, asyncio.CancelledError) as failure:
                 counts.fail(failure)
                 raise
             finally:
-                counts.seconds.observe(clock() - began)
+                counts.seconds.observe(perf_counter() - began)
                 self._budget.leave(place)
             error = judge(answer)
             if error is None:
