@@ -5,8 +5,10 @@ The check is made on the addresses that the connection is then made to, so a nam
 """
 
 import socket
+import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,10 +23,12 @@ class AddressNotAllowed(OSError):
 
 
 class Addresses:
-    """Public ones, and the private ones that are listed. Raises ValueError for what is no address or network."""
+    """Public ones, and the private ones that are listed. Raises ValueError for what is no address or network, and for a
+    ``ca_file`` that cannot be read: authorities that are believed besides the system's."""
 
-    def __init__(self, private: Iterable[str] = ()) -> None:
+    def __init__(self, private: Iterable[str] = (), ca_file: str | None = None) -> None:
         self._private = [ip_network(entry, strict=False) for entry in private]
+        self._believed: ssl.SSLContext | bool = True if ca_file is None else _believing(ca_file)
 
     def allow(self, address: str) -> bool:
         """May this IP address be connected to?"""
@@ -41,7 +45,18 @@ class Addresses:
 
     def connector(self) -> aiohttp.TCPConnector:
         """Connects to allowed addresses only."""
-        return aiohttp.TCPConnector(limit=0, keepalive_timeout=30, resolver=_Resolver(self))
+        return _Connector(limit=0, keepalive_timeout=30, resolver=_Resolver(self), ssl=self._believed)
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def _get(self, key: Any, traces: Any) -> Any:
+        # What a vendor sent without being asked, while a connection lay idle, would be taken for the answer to the next
+        # request on it, and so on for all that follow (aiohttp 3.14 looks only when a connection is put back).
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None
 
 
 class _Resolver(AbstractResolver):
@@ -60,6 +75,15 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+def _believing(ca_file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:  # SSLError is one
+        raise ValueError(f"ca_file: {ca_file} cannot be read as PEM certificates") from error
+    return context
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:

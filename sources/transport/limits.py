@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sources.transport.addresses import Addresses
 from sources.transport.caller import Urgency
 
 
@@ -52,6 +53,13 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     private_addresses: tuple[str, ...] = ()
     """Addresses or networks inside the firm that this source may be reached at, such as 10.1.2.0/24. Without it, a host
     that stands for one is not called."""
+    ca_file: str | None = None
+    """A PEM file of authorities whose certificates are believed besides the system's, such as the firm's own."""
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where this source's calls may go. Raises ValueError for settings that cannot hold."""
+        return Addresses(self.private_addresses, self.ca_file)
 
     @property
     def shares(self) -> Mapping[Urgency, float]:

@@ -6,16 +6,18 @@ import socket
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sources.ports.errors import SourceBadResponse, SourceRejected
-from sources.sandbox.server import Sandbox, serve
+from sources.ports.errors import SourceBadResponse, SourceRejected, SourceUnavailable
+from sources.sandbox.server import Certificate, Sandbox, serve
 from sources.transport.addresses import Addresses
 from sources.transport.http import HttpClient, NoAuth
 from sources.transport.limits import SourceSettings
@@ -162,3 +164,43 @@ async def test_a_bomb_in_a_bomb_is_unpacked_once() -> None:
         )
         assert (await client.call("GET", "/")).body == inner
         await client.close()
+
+
+# -- whose certificates are believed ------------------------------------------------------------------------------
+
+
+async def test_a_certificate_of_the_firms_own_authority_is_believed_where_that_is_listed_and_no_other(
+    tmp_path: Path,
+) -> None:
+    own, others = trustme.CA(), trustme.CA()
+    own.cert_pem.write_to_path(tmp_path / "own.pem")
+    found = []
+    for authority in (own, others):
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "issued.pem")
+        certificate = Certificate(tmp_path / "issued.pem", tmp_path / "issued.pem")
+        async with serve(
+            Sandbox("vendor", [Route("/", lambda request: JSONResponse({}))]), ssl=certificate
+        ) as running:
+            for ca_file in (None, str(tmp_path / "own.pem")):
+                settings = SourceSettings(private_addresses=("127.0.0.1",), ca_file=ca_file)
+                traffic = Traffic("vendor", parallel=1, settings=settings)
+                client = HttpClient("vendor", running.url, auth=NoAuth(), traffic=traffic)
+                try:
+                    found.append((await client.call("GET", "/")).status)
+                except SourceUnavailable:
+                    found.append(None)
+                finally:
+                    await client.close()
+
+    assert found == [None, 200, None, None]
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_said_at_the_start(tmp_path: Path, content: str | None) -> None:
+    listed = tmp_path / "ca.pem"
+    if content is not None:
+        listed.write_text(content)
+
+    with pytest.raises(ValueError, match=r"ca_file: .*ca\.pem cannot be read"):
+        Traffic("vendor", parallel=1, settings=SourceSettings(ca_file=str(listed)))

@@ -3,13 +3,14 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import msgspec
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from starlette.requests import Request as Incoming
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -446,3 +447,46 @@ async def raw(
         await client.close()
         server.close()
         await server.wait_closed()
+
+
+# -- an answer that nobody asked for ------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> None:
+    """As a front end sends one that mixes up its connections, or says of an idle one that it is tired of it."""
+    strayed = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            path = head.split()[1]
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+            await strayed.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nanother")
+
+    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await answer(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(quietly, "127.0.0.1") as vendor:
+        port = vendor.sockets[0].getsockname()[1]
+        client = HttpClient("vendor", f"http://127.0.0.1:{port}", auth=NoAuth(), traffic=loopback(4))
+        try:
+            first = await client.call("GET", "/first")
+            [connection] = idle(client)
+            strayed.set()
+            async with asyncio.timeout(10):
+                while not connection.should_close:
+                    await asyncio.sleep(0.01)
+            answers = [first, await client.call("GET", "/second")]
+        finally:
+            await client.close()
+
+    assert [answer.body for answer in answers] == [b"/first", b"/second"]
+
+
+def idle(client: HttpClient) -> list[ResponseHandler]:
+    """Connections that are kept for the next request."""
+    assert client._session is not None
+    assert client._session.connector is not None
+    return [kept for pool in client._session.connector._conns.values() for kept, _ in pool]

@@ -20,7 +20,6 @@ from sources.ports.crm import (
 from sources.ports.custom import custom_value
 from sources.ports.errors import InvalidRequest, SourceError, SourceRejected
 from sources.ports.select import select
-from sources.transport.addresses import Addresses
 from sources.transport.consent import Consent
 from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HeaderAuth, HttpClient
@@ -110,7 +109,7 @@ def connect(settings: Settings, wiring: Wiring) -> Crm:
             settings.client_secret or "",
             store=wiring.tokens,
             first_refresh_token=settings.refresh_token,
-            addresses=Addresses(settings.private_addresses),
+            addresses=settings.addresses,
             client_auth="client_secret_post",
             refused=refused_refresh,
         )
@@ -138,7 +137,7 @@ def consent(settings: Settings) -> Consent:
             settings.token_url,
             settings.client_id or "",
             settings.client_secret or "",
-            Addresses(settings.private_addresses),
+            settings.addresses,
             "client_secret_post",
             refused_refresh,
         ),

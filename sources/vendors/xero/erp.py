@@ -12,7 +12,6 @@ import msgspec
 from sources.ports.common import Content, Criterion, CustomerRecord, Direction, Key, Money, Page, Probe, Ref
 from sources.ports.erp import Balance, Erp, InvoiceOrder, InvoiceQuery, InvoiceRecord
 from sources.ports.errors import InvalidRequest, SourceBadResponse, SourceError, SourceRejected
-from sources.transport.addresses import Addresses
 from sources.transport.consent import Consent, Tenant
 from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HeaderAuth, HttpClient
@@ -104,7 +103,7 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 def connect(settings: Settings, wiring: Wiring) -> Erp:
     """Makes no call. Raises ValueError for a field of the firm's own that Xero cannot have."""
     auth: Auth
-    addresses = Addresses(settings.private_addresses)
+    addresses = settings.addresses
     if settings.consented:
         auth = StoredRefreshToken(
             NAME,
@@ -155,7 +154,7 @@ def consent(settings: Settings) -> Consent:
             settings.token_url,
             settings.client_id,
             settings.client_secret,
-            Addresses(settings.private_addresses),
+            settings.addresses,
         ),
         first_refresh_token=settings.refresh_token,
         tenant_setting="tenant_id",

@@ -2,7 +2,6 @@
 
 import base64
 
-from sources.transport.addresses import Addresses
 from sources.transport.consent import Consent
 from sources.transport.http import Auth, HeaderAuth
 from sources.transport.limits import SourceSettings
@@ -88,7 +87,7 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             self._tokens_at,
             self.client_id,
             self.client_secret,
-            addresses=Addresses(self.private_addresses),
+            addresses=self.addresses,
             store=wiring.tokens,
             first_refresh_token=self.refresh_token,
             client_auth=client_in_json,
@@ -106,7 +105,7 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
                 self._tokens_at,
                 self.client_id or "",
                 self.client_secret or "",
-                Addresses(self.private_addresses),
+                self.addresses,
                 client_in_json,
             ),
             first_refresh_token=self.refresh_token,
