@@ -74,10 +74,9 @@ class Span:
         """Under which it leaves the process: 64 bits, never 0."""
         return (self.trace.seed + self.id) & (2**64 - 1) or 1
 
-    @property
-    def traceparent(self) -> str | None:
-        """What a call names it by (W3C Trace Context); None where the trace stays in this process."""
-        if self.trace.trace_id is None:
+    def traceparent_to(self, source: str) -> str | None:
+        """What a call names it by (W3C Trace Context); None where the source is not told."""
+        if self.trace.trace_id is None or source not in self.trace.told_to:
             return None
         return f"00-{self.trace.trace_id:032x}-{self.external_id:016x}-01"
 
@@ -112,6 +111,9 @@ class _Unseen(Span):
         return None
 
     def failed(self, error: BaseException) -> None:
+        return None
+
+    def traceparent_to(self, source: str) -> str | None:
         return None
 
     def __enter__(self) -> Self:

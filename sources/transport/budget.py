@@ -20,6 +20,7 @@ import msgspec
 
 from sources.ports.errors import SourceError, SourceRateLimited, SourceTimeout
 from sources.ports.histogram import Histogram
+from sources.ports.trace import UNSEEN, Span, here, span
 from sources.transport.caller import Urgency, caller
 from sources.transport.deadline import remaining
 from sources.transport.limits import Limit, Reading
@@ -356,7 +357,8 @@ class Budget:
         token = uuid4().hex
         shares = [self._share(meter, urgency, organisation) for meter in lane.shared]
         try:
-            answer = await self._shared.take(token, LEASE_SECONDS, shares)
+            with span("redis", f"{self._source} budget", source=self._source):
+                answer = await self._shared.take(token, LEASE_SECONDS, shares)
         except asyncio.CancelledError:
             # Whether Redis has counted it nobody knows; a place there is free again after the lease.
             self._untake(lane, organisation)
@@ -428,8 +430,9 @@ class Budget:
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._serve(), context=Context())
         try:
-            async with asyncio.timeout(left):
-                return await waiter.given
+            with self._seen(lane, urgency):
+                async with asyncio.timeout(left):
+                    return await waiter.given
         except TimeoutError:
             self._withdraw(key, waiter)
             if waiter.wait < inf:
@@ -438,6 +441,23 @@ class Budget:
         except asyncio.CancelledError:
             self._withdraw(key, waiter)
             raise
+
+    def _seen(self, lane: _Lane, urgency: Urgency) -> Span:
+        """The wait, by the limit that holds it up the longest as far as this process knows."""
+        if here() is None:
+            return UNSEEN
+        now, limit, longest = _now(), "", 0.0
+        for meter in lane.windows:
+            assert meter.window is not None
+            wait = meter.window.wait(now, meter.allowed[urgency])
+            if wait > longest:
+                limit, longest = meter.limit.name, wait
+        for meter in lane.gates:
+            if not limit and meter.used >= meter.allowed[urgency]:
+                limit = meter.limit.name
+        limit = limit or "turn"
+        words = {"limit": limit, "class": urgency.name.lower()}
+        return span("wait", f"{self._source} {limit}", source=self._source, **words)
 
     def _hopeless(self, key: _Key, now: float) -> float:
         """Seconds that a newcomer to this queue must wait at least."""

@@ -1,7 +1,7 @@
 """The one HTTP client that connectors use: authorised, bounded in time and size, within the source's traffic rules."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -22,9 +22,11 @@ from sources.ports.errors import (
     SourceTimeout,
     SourceUnavailable,
 )
+from sources.ports.trace import here
 from sources.transport.addresses import AddressNotAllowed
 from sources.transport.deadline import remaining
 from sources.transport.rows import Pages
+from sources.transport.seen import SeenCall
 from sources.transport.traffic import Passage, Traffic, Unanswered
 
 T = TypeVar("T")
@@ -128,18 +130,22 @@ class HttpClient:
         expect: Sequence[int] = (200,),
         endpoint: str = "",
         idempotent: bool = False,
+        route: str = "",
     ) -> Answer:
         """One call to ``base_url + path``. Statuses in ``expect`` are returned, all others raised as SourceError.
 
         ``path`` may also be an absolute URL on the base URL's own host (a vendor's "next" link). ``endpoint``: the class
         that has its own limits and its own breaker. ``idempotent``: may be repeated although the method does not say so, as
-        reading by POST may; GET and HEAD always may.
+        reading by POST may; GET and HEAD always may. ``route``: what a trace may say of the path, with ``{id}`` in an
+        id's place.
         """
         url = self._url(path, params)
         body = b"" if json is None else msgspec.json.encode(json)
 
         def judge(answer: Answer) -> SourceError | None:
             return None if answer.status in expect else self._explain(answer) or self._by_status(answer)
+
+        seen = None if here() is None else SeenCall(self.source, self.base_url, route, endpoint)
 
         async def attempt(passage: Passage) -> Answer:
             renewed = False
@@ -148,9 +154,14 @@ class HttpClient:
                 if json is not None:
                     request.headers["Content-Type"] = "application/json"
                 await self._auth.authorise(request)
-                answer, error = await passage.send(partial(self._send, request), judge)
+                send: Callable[[], Awaitable[Answer]] = partial(self._send, request)
+                if seen is not None:
+                    send = seen.watching(request, send)
+                answer, error = await passage.send(send, judge)
                 if error is None:
                     return answer
+                if seen is not None:
+                    seen.failed(error)
                 if answer.status != 401 or renewed or not await self._auth.renew(request):
                     raise error
                 renewed = True

@@ -20,6 +20,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, SourceUnavailable
 from sources.ports.tokens import Tokens, TokenStore
+from sources.ports.trace import span, unseen
 from sources.transport.addresses import Addresses, AddressNotAllowed
 from sources.transport.deadline import remaining
 from sources.transport.guarded import GuardedTransport
@@ -80,7 +81,8 @@ class _Bearer:
         elif access.renew_at is not None and access.renew_at <= datetime.now(UTC):
             # The next attempt, should this one fail, is not every request's.
             access.renew_at = datetime.now(UTC) + EARLY / 2
-            self._start(access.token)
+            with unseen():
+                self._start(access.token)
         request.headers["Authorization"] = f"Bearer {access.token}"
 
     async def renew(self, request: Request) -> bool:
@@ -92,8 +94,9 @@ class _Bearer:
 
     async def _renewed(self, known_bad: str | None) -> _Access:
         try:
-            async with asyncio.timeout(remaining()):
-                return await asyncio.shield(self._start(known_bad))
+            with span("oauth", f"{self._source} access token", source=self._source):
+                async with asyncio.timeout(remaining()):
+                    return await asyncio.shield(self._start(known_bad))
         except TimeoutError as error:
             raise SourceTimeout(
                 self._source, "no answer from the token endpoint before the deadline"

@@ -16,6 +16,7 @@ from sources.ports.errors import (
     SourceTimeout,
     SourceUnavailable,
 )
+from sources.ports.trace import span
 from sources.transport.breaker import CircuitOpen
 from sources.transport.deadline import remaining
 
@@ -77,8 +78,12 @@ async def again(first: SourceError, attempt: Callable[[], Awaitable[T]], budget:
             or not budget.withdraw()
         )
 
+    async def pause(seconds: float) -> None:
+        with span("retry", f"{first.source} before another attempt", source=first.source):
+            await asyncio.sleep(seconds)
+
     retrying = AsyncRetrying(
-        retry=retry_if_exception(retryable), wait=_wait, stop=stop, sleep=asyncio.sleep, reraise=True
+        retry=retry_if_exception(retryable), wait=_wait, stop=stop, sleep=pause, reraise=True
     )
     return await retrying(made)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from sources.ports.errors import SourceError, SourceRateLimited, SourceUnavailable
+from sources.ports.trace import span
 from sources.transport.breaker import Breaker, State
 from sources.transport.budget import Budget, Queueing, Standing
 from sources.transport.counts import CallCounts
@@ -166,7 +167,14 @@ class Passage:
         """One call within limits, and what ``judge`` makes of its answer. Raises SourceError where there is no answer or
         none was asked for."""
         breaker, counts = self._breaker, self._counts
-        probe = breaker.admit()
+        try:
+            probe = breaker.admit()
+        except SourceUnavailable as refusal:
+            with span(
+                "breaker", f"{self._traffic.source} is left alone", source=self._traffic.source
+            ) as refused:
+                refused.failed(refusal)
+            raise
         verdict = breaker.gone
         try:
             place = await self._budget.enter(self._endpoint)
