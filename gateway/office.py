@@ -14,6 +14,7 @@ from gateway.execution.engine import Engine
 from gateway.files import SignedLinks
 from gateway.health import health_of
 from gateway.invitations import Post
+from gateway.requests import Requests
 from gateway.settings import FIELD_KINDS, Settings, SettingsError
 from gateway.signin.api_keys import ApiKeys
 from gateway.signin.browser import BrowserSignIn
@@ -62,6 +63,7 @@ class Office:
         self.schema = build_schema(settings.own_fields)
         self.engine = Engine(self.schema)
         self.violations = Violations()
+        self.requests = Requests(settings.logging)
         self.ports: dict[Kind, Any] = {}
         self._database_url = database_url
         self._stack = AsyncExitStack()

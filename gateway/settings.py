@@ -135,6 +135,17 @@ class Subscriptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one caller, in each process."""
 
 
+class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[logging]``: what is written to standard error, one JSON object per line."""
+
+    level: Literal["info", "warning", "error"] = "info"
+    """The least that is written."""
+    requests: Literal["off", "errors", "all"] = "errors"
+    """Which requests have a line: none; those that a source or the gateway itself failed, and slow ones; or all."""
+    slow_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 2.0
+    """What takes longer is slow."""
+
+
 class Viewing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[viewing]``: staff who look at the graph as a customer's person sees it."""
 
@@ -204,6 +215,7 @@ class Settings(msgspec.Struct, frozen=True):
     scim: ScimSettings = ScimSettings()
     tokens: TokenSettings = TokenSettings()
     viewing: Viewing = Viewing()
+    logging: Logging = Logging()
     cache: Lifetimes = Lifetimes()
     redis: RedisSettings | None = None
     """None: this process is the only one, or the vendors' limits are divided among several by hand."""
@@ -268,6 +280,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         "scim",
         "tokens",
         "viewing",
+        "logging",
         "redis",
         "cache",
         "roles",
@@ -301,6 +314,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
             Subscriptions, tables.get("subscriptions", {}), "subscriptions", name, environment
         ),
         viewing=_viewing(tables, name, environment),
+        logging=_table(Logging, tables.get("logging", {}), "logging", name, environment),
         redis=read_redis(tables, name, environment),
         cache=_table(Lifetimes, tables.get("cache", {}), "cache", name, environment),
         api_keys=_api_keys(tables, name, environment),

@@ -65,6 +65,14 @@ def no_deadline() -> Iterator[None]:
         _deadline.reset(token)
 
 
+def overrun() -> float:
+    """Seconds since the deadline passed; negative before, and where there is none."""
+    current = _deadline.get()
+    if current is None or current.over:
+        return -DEFAULT_SECONDS
+    return asyncio.get_running_loop().time() - current.ends_at
+
+
 def remaining() -> float:
     """Seconds left, never negative."""
     current = _deadline.get()

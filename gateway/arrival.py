@@ -1,0 +1,28 @@
+"""How one request is doing, noted on its way for whoever tells of it at the end. An operation on a socket is one of its own."""
+
+from contextvars import ContextVar
+from time import perf_counter
+
+
+class Arrival:
+    """Whatever is done for it finds it as ``arrival.get()``."""
+
+    __slots__ = ("began", "codes", "kind", "outcome", "sources", "stays")
+
+    def __init__(self) -> None:
+        self.began = perf_counter()
+        self.stays = False
+        """Has it become a connection that stays open?"""
+        self.kind: str | None = None
+        """Of its operation; None where it has none."""
+        self.outcome = ""
+        self.codes: tuple[str, ...] = ()
+        """Of the errors in its answer."""
+        self.sources: tuple[str, ...] = ()
+        """Those that failed it."""
+
+
+_NOBODYS = Arrival()
+
+arrival: ContextVar[Arrival] = ContextVar("arrival", default=_NOBODYS)
+"""What is done outside of a request is noted with nobody's."""

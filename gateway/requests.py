@@ -1,0 +1,116 @@
+"""What an operator is told of requests: counts and durations for the metrics, and a line in the log where one is worth it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from gateway.arrival import Arrival, arrival
+from gateway.settings import Logging
+from sources.ports.histogram import Histogram
+from sources.transport.deadline import overrun
+
+LATE_SECONDS = 0.1
+"""So much after its deadline an answer may leave; what leaves later breaks a promise."""
+
+ROUTES = (
+    "/graphql",
+    "/files",
+    "/audit.jsonl",
+    "/schema.graphql",
+    "/scim",
+    "/session",
+    "/metrics",
+    "/health",
+    "/graphiql",
+)
+"""What requests are told apart by; everything else is ``other``, so that no client makes up a label."""
+
+log = structlog.get_logger()
+
+
+class Requests:
+    """Of one process."""
+
+    def __init__(self, settings: Logging) -> None:
+        self._settings = settings
+        self.under_way = 0
+        """Over HTTP, the open streams among them."""
+        self.responses: Counter[tuple[str, int]] = Counter()
+        """By route and status."""
+        self.seconds: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+        """Of operations, by kind and outcome; of a subscription, of each of its events."""
+        self.deadlines: Counter[str] = Counter()
+        """By kind, operations of whose answer something is missing as its time was over."""
+        self.late = 0
+        """Answers that were not ready ``LATE_SECONDS`` after their deadline."""
+        self.failures: Counter[tuple[str, str]] = Counter()
+        """By source and code, operations of whose answer something is missing."""
+        self.open: Counter[str] = Counter()
+        """Connections that stay, by protocol."""
+
+    def operation(self, kind: str, outcome: str, errors: Sequence[Mapping[str, Any]], began: float) -> None:
+        """One has ended, within the block of its deadline. ``errors`` are its answer's; ``began`` is ``perf_counter``'s."""
+        seconds = perf_counter() - began
+        self.seconds[kind, outcome].observe(seconds)
+        arrived = arrival.get()
+        arrived.kind, arrived.outcome = kind, outcome
+        if errors:
+            self._failed(arrived, kind, errors)
+        if overrun() > LATE_SECONDS:
+            self.late += 1
+        if arrived.stays:
+            self._say(arrived, seconds)
+
+    def responded(self, arrived: Arrival, path: str, status: int) -> None:
+        """A request over HTTP has ended; ``status`` 0: its client has left before it was answered."""
+        route = _route(path)
+        self.responses[route, status] += 1
+        if not arrived.stays:
+            self._say(arrived, perf_counter() - arrived.began, route=route, status=status)
+
+    @contextmanager
+    def staying(self, protocol: str) -> Iterator[None]:
+        """While a connection stays open."""
+        self.open[protocol] += 1
+        arrival.get().stays = True
+        try:
+            yield
+        finally:
+            self.open[protocol] -= 1
+
+    def _failed(self, arrived: Arrival, kind: str, errors: Sequence[Mapping[str, Any]]) -> None:
+        found = {(one.get("source"), str(one["code"])) for one in (error["extensions"] for error in errors)}
+        failures = {(source, code) for source, code in found if source and code.startswith("SOURCE_")}
+        self.failures.update(failures)
+        arrived.codes = tuple(sorted({code for _, code in found}))
+        arrived.sources = tuple(sorted({source for source, _ in failures}))
+        if "SOURCE_TIMEOUT" in arrived.codes:
+            self.deadlines[kind] += 1
+
+    def _say(self, arrived: Arrival, seconds: float, **more: str | int) -> None:
+        """Numbers and words of ours: the operation's own name, like who asked for what, is the audit trail's to say."""
+        which = self._settings.requests
+        if which == "off":
+            return
+        wrong = any(code.startswith("SOURCE_") or code == "INTERNAL" for code in arrived.codes)
+        wrong = wrong or int(more.get("status", 0)) >= 500
+        slow = seconds >= self._settings.slow_seconds
+        if not (wrong or slow or which == "all"):
+            return
+        said: dict[str, Any] = {**more, "milliseconds": round(seconds * 1000, 1)}
+        if arrived.kind is not None:
+            said |= {"kind": arrived.kind, "outcome": arrived.outcome}
+        if arrived.codes:
+            said |= {"codes": arrived.codes, "sources": arrived.sources}
+        (log.warning if wrong or slow else log.info)("request", **said)
+
+
+def _route(path: str) -> str:
+    if path in ROUTES:
+        return path
+    beginning = "/" + path[1:].partition("/")[0]
+    return beginning if beginning in ROUTES else "other"
