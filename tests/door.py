@@ -1,7 +1,7 @@
 """The gateway as its clients meet it: over HTTP, with signed tokens, in front of running sandboxes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -108,11 +108,10 @@ class Door:
             box.log.clear()
 
     def calls(self) -> dict[str, int]:
-        """Calls to each vendor since the logs were emptied, the OAuth token requests left out."""
+        """Calls to each connected vendor since the logs were emptied, the OAuth token requests left out."""
         return {
-            name: sum(1 for call in box.log.calls() if "token" not in call.path)
-            for name, box in self.boxes.items()
-            if name != "issuer"
+            port.name: sum(1 for call in self.boxes[port.name].log.calls() if "token" not in call.path)
+            for port in self.office.ports.values()
         }
 
     def heal(self) -> None:
@@ -138,7 +137,7 @@ async def open_door(
     database_url: str,
     *,
     matched: bool = True,
-    settings: Settings | None = None,
+    settings: Settings | Callable[[Mapping[str, str]], Settings] | None = None,
     own_fields: Sequence[CustomField] | None = None,
     personas: Sequence[DemoPersona] | None = None,
     breakers: bool = False,
@@ -146,11 +145,14 @@ async def open_door(
     sources: Mapping[Kind, Source] | None = None,
     **door: Any,
 ) -> AsyncIterator[Door]:
-    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``own_fields``,
+    """A gateway over sandboxes of this world. ``matched``: all links are known before the first request. ``settings`` may
+    be made when it is known where the sandboxes listen. ``own_fields``,
     ``personas`` and ``sources`` take the place of the demo's. Without ``cache`` every request calls the vendors: most tests
     are about what calls are made and what they answer."""
     issuer = DemoIssuer(personas or personas_of(world))
     async with sandboxes(world, issuer, quotas=False) as running, aiohttp.ClientSession() as session:
+        if callable(settings):
+            settings = settings(running.urls)
         settings = settings or settings_for(running.urls, **door)
         if sources:
             settings = msgspec.structs.replace(settings, sources={**settings.sources, **sources})
