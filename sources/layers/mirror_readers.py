@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from sources.ports.errors import SourceBadResponse
 from sources.ports.mirror import MirrorRow
@@ -20,7 +19,8 @@ T = TypeVar("T")
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 """Before anything that a vendor has."""
 
-log = structlog.get_logger()
+FORM_CHANGED = 10
+"""Records in one page of which not one fits."""
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -94,27 +94,30 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 def each(
-    source: str, page: Sequence[msgspec.Raw], type_: type[T], copy: Callable[[T], MirrorRow]
+    page: Sequence[msgspec.Raw],
+    type_: type[T],
+    copy: Callable[[T], MirrorRow],
+    drop: Callable[[str | None], None],
 ) -> tuple[list[tuple[T, MirrorRow]], list[str], int]:
-    """Every record of a page by itself: those that fit, the ids of those that do not, and how many these are. A record
-    that fits no more must not be shown as it was."""
+    """Every record of a page by itself: those that fit, the ids of those that do not, and how many these are, each told to
+    ``drop``. A record that fits no more must not be shown as it was. Raises msgspec.ValidationError for a page of which so
+    many fit nothing that it is the form that has changed: what is kept is worth more than such an answer."""
     kept: list[tuple[T, MirrorRow]] = []
-    unfit: list[str] = []
-    dropped = 0
+    unfit: list[str | None] = []
+    failure: Exception | None = None
     for raw in page:
         try:
             record = msgspec.json.decode(raw, type=type_)
         except (msgspec.DecodeError, ValueError) as error:
-            dropped += 1
-            id_ = _id(raw)
-            if id_ is not None:
-                unfit.append(id_)
-            # The message names the place and the type, never a value.
-            reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
-            log.warning("mirror_record_dropped", source=source, record=id_, reason=reason)
+            failure = error
+            unfit.append(_id(raw))
             continue
         kept.append((record, copy(record)))
-    return kept, unfit, dropped
+    if failure is not None and not kept and len(unfit) >= FORM_CHANGED:
+        raise failure
+    for id_ in unfit:
+        drop(id_)
+    return kept, [id_ for id_ in unfit if id_ is not None], len(unfit)
 
 
 def encoded(record: Any) -> bytes:

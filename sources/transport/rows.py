@@ -53,9 +53,16 @@ class Rows(msgspec.Struct, frozen=True):
 
 class Pages(Generic[T]):
     """How a page is read. Where a list's type allows null for a row, a row that is dropped leaves null in its place, for
-    lists in which places count."""
+    lists in which places count. ``bare``: what the vendor sends is the list itself, the page's only member."""
 
-    def __init__(self, page: type[T], *lists: Rows, float_hook: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self,
+        page: type[T],
+        *lists: Rows,
+        float_hook: Callable[[str], Any] | None = None,
+        bare: bool = False,
+    ) -> None:
+        self._around = b'{"%s":' % lists[0].name.encode() if bare else None
         self._decoder = msgspec.json.Decoder(page, float_hook=float_hook)
         self._lists = [_List(page, rows, float_hook) for rows in lists]
         known = {one.name: one for one in self._lists}
@@ -77,6 +84,8 @@ class Pages(Generic[T]):
     def read(self, body: bytes, drop: Callable[[str, str | None], None]) -> tuple[T, int]:
         """The page, and how many rows were dropped from it, each told to ``drop`` with its kind and id. Raises
         msgspec.DecodeError or SourceBadResponse where the page itself, or every row of it, does not fit."""
+        if self._around is not None:
+            body = self._around + body + b"}"
         try:
             page = self._decoder.decode(body)
         except msgspec.ValidationError:

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +34,7 @@ from sources.ports.helpdesk import (
     TicketQuery,
     TicketRecord,
 )
+from sources.ports.mirror import MirrorRow
 from sources.ports.select import select
 from sources.transport.background import in_background
 from sources.transport.downloads import Downloads
@@ -55,6 +58,8 @@ INCLUDED = 10
 MOST_HITS = 300
 """Articles of one search that are looked at."""
 
+T = TypeVar("T")
+
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _LOCALE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8}){0,3}")
 _KEY = re.compile(r"[0-9]{1,4}", re.ASCII)
@@ -63,10 +68,7 @@ _list = msgspec.json.Decoder(list[msgspec.Raw])
 _ticket = msgspec.json.Decoder(rows.TicketRow)
 _company = msgspec.json.Decoder(rows.CompanyRow)
 _agent = msgspec.json.Decoder(rows.AgentRow)
-_whole = msgspec.json.Decoder(rows.WholeTicket)
-_conversations = msgspec.json.Decoder(list[rows.ConversationRow])
 _person = msgspec.json.Decoder(rows.PersonRow)
-_articles = msgspec.json.Decoder(list[rows.ArticleRow])
 _folder = msgspec.json.Decoder(rows.FolderRow)
 _me = msgspec.json.Decoder(rows.Me)
 
@@ -155,7 +157,7 @@ class Freshdesk:
             ("order_type", "asc"),
         ]
         page, more = await self._page("/api/v2/tickets", params, number, TICKETS)
-        found, unfit, dropped = each(NAME, page, rows.TicketRow, rows.ticket_copy)
+        found, unfit, dropped = self._each("ticket", page, rows.TicketRow, rows.ticket_copy)
         living = [copy for row, copy in found if not (only or row.deleted or row.spam)]
         gone = [str(row.id) for row, _ in found if only or row.deleted or row.spam]
         return Batch(living, [row.updated_at for row, _ in found], [*gone, *unfit], dropped, more)
@@ -163,15 +165,23 @@ class Freshdesk:
     async def _companies_page(self, number: int) -> Batch:
         page, more = await self._page("/api/v2/companies", (), number)
         external, numbered = self._settings.external_id_field, self._settings.number_field
-        found, unfit, dropped = each(
-            NAME, page, rows.CompanyRow, lambda row: rows.company_copy(row, external, numbered)
+        found, unfit, dropped = self._each(
+            "customer", page, rows.CompanyRow, lambda row: rows.company_copy(row, external, numbered)
         )
         return Batch([copy for _, copy in found], (), unfit, dropped, more)
 
     async def _agents_page(self, number: int) -> Batch:
         page, more = await self._page("/api/v2/agents", (), number)
-        found, unfit, dropped = each(NAME, page, rows.AgentRow, rows.agent_copy)
+        found, unfit, dropped = self._each("agent", page, rows.AgentRow, rows.agent_copy)
         return Batch([copy for _, copy in found], (), unfit, dropped, more)
+
+    def _each(
+        self, kind: str, page: Sequence[msgspec.Raw], type_: type[T], copy: Callable[[T], MirrorRow]
+    ) -> tuple[list[tuple[T, MirrorRow]], list[str], int]:
+        try:
+            return each(page, type_, copy, partial(self._http.drop, kind))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise self._http.unexpected(error) from error
 
     async def _page(
         self, path: str, params: Iterable[tuple[str, str]], number: int, endpoint: str = ""
@@ -309,10 +319,10 @@ class Freshdesk:
         )
         if answer.status == 404:
             return []
-        whole = self._http.decode(answer, _whole)
+        whole, _ = self._http.page(answer, rows.WHOLE)
         if whole.company_id != company or whole.deleted or whole.spam:
             return []
-        conversations = whole.conversations or []
+        conversations = whole.conversations
         if len(conversations) >= INCLUDED:
             conversations = await self._conversations(ticket)
         names = await self._names({row.user_id for row in conversations if row.user_id is not None}, whole)
@@ -332,9 +342,11 @@ class Freshdesk:
                 params=[("per_page", str(PAGE)), ("page", str(number))],
                 expect=(200, 404),
             )
-            page = [] if answer.status == 404 else self._http.decode(answer, _conversations)
-            found += page
-            if len(page) < PAGE:
+            if answer.status == 404:
+                break
+            page, dropped = self._http.page(answer, rows.CONVERSATIONS)
+            found += page.conversations
+            if len(page.conversations) + dropped < PAGE:
                 break
         return found
 
@@ -380,9 +392,9 @@ class Freshdesk:
                 "/api/v2/search/solutions",
                 params=[("term", text), ("per_page", str(PAGE)), ("page", str(number))],
             )
-            page = self._http.decode(answer, _articles)
-            hits += page
-            if len(page) < PAGE:
+            page, dropped = self._http.page(answer, rows.ARTICLES)
+            hits += page.articles
+            if len(page.articles) + dropped < PAGE:
                 break
         hits = [
             row

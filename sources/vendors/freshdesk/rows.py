@@ -18,6 +18,7 @@ from sources.ports.helpdesk import (
     TicketStatus,
 )
 from sources.ports.mirror import MirrorRow
+from sources.transport.rows import Pages, Rows
 
 NAME = "freshdesk"
 """What this system is called in every Ref."""
@@ -111,7 +112,7 @@ class WholeTicket(msgspec.Struct, frozen=True):
     spam: bool | None = None
     attachments: list[AttachmentRow] | None = None
     requester: PersonRow | None = None
-    conversations: list[ConversationRow] | None = None
+    conversations: list[ConversationRow] = []
 
 
 class ArticleRow(msgspec.Struct, frozen=True):
@@ -124,9 +125,22 @@ class ArticleRow(msgspec.Struct, frozen=True):
     updated_at: datetime | None = None
 
 
+class ConversationsPage(msgspec.Struct, frozen=True):
+    conversations: list[ConversationRow]
+
+
+class ArticlesPage(msgspec.Struct, frozen=True):
+    articles: list[ArticleRow]
+
+
 class FolderRow(msgspec.Struct, frozen=True):
     id: int
     visibility: int | None = None
+
+
+WHOLE = Pages(WholeTicket, Rows("conversations", "comment", "id"))
+CONVERSATIONS = Pages(ConversationsPage, Rows("conversations", "comment", "id"), bare=True)
+ARTICLES = Pages(ArticlesPage, Rows("articles", "article", "id"), bare=True)
 
 
 def instant(value: datetime) -> str:

@@ -96,7 +96,7 @@ def ticket(record: Ticket) -> Row:
         "reply_cc_emails": [],
         "to_emails": None,
         "tags": list(record.tags),
-        "custom_fields": {"cf_region": record.custom_fields[REGION_FIELD_ID]},
+        "custom_fields": {"cf_region": record.custom_fields.get(REGION_FIELD_ID)},
         "fr_escalated": False,
         "is_escalated": False,
         "due_by": moment(record.due_at),
