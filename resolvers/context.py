@@ -20,6 +20,7 @@ from sources.layers.scope import ScopedSources
 from sources.ports.common import Page, Ref
 from sources.ports.members import InvitationRecord, OrganisationRecord
 from sources.ports.service_accounts import KeyLifetime
+from sources.ports.trace import here, span
 from sources.ports.viewings import ViewingTerms
 
 K = TypeVar("K")
@@ -202,12 +203,12 @@ class Context:
         loader = self._loaders.get(name)
         if loader is None:
             self._require_scope(read)
-            loader = self._loaders[name] = DataLoader(self._ending(batch))
+            loader = self._loaders[name] = DataLoader(self._ending(read, batch))
         answer: Future[Any] = loader.load(key)
         return answer
 
     def _ending(
-        self, batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
+        self, read: Callable[..., Any], batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
     ) -> Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]:
         """The same, but it ends with the request: loaders run their batches in tasks of their own."""
 
@@ -216,7 +217,11 @@ class Context:
             assert task is not None
             self._reading.add(task)
             try:
-                return await batch(keys)
+                if here() is None:
+                    return await batch(keys)
+                mark = read_of(read)
+                with span("batch", read.__name__, type=mark.gives if mark else None, keys=len(keys)):
+                    return await batch(keys)
             finally:
                 self._reading.discard(task)
 

@@ -18,6 +18,7 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 
 from sources.ledger.memory import Connect, Memory
 from sources.ports.errors import SourceRejected, SourceTimeout, SourceUnavailable
+from sources.ports.trace import span
 
 NAME = "ledger"
 """What errors call the database."""
@@ -75,7 +76,7 @@ class Database:
     async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
         """A pooled connection without a transaction: each statement stands alone, one round trip. ``patient`` is for
         work that outlives who asked for it."""
-        with failures():
+        with span("ledger", "read"), failures():
             async with (
                 asyncio.timeout(None if patient else self._patience()),
                 self._pool.connect() as connection,
@@ -96,7 +97,7 @@ class Database:
                     await _lock(whole.connection, locks)
                     yield whole.connection
             return
-        with failures():
+        with span("ledger", "write"), failures():
             async with (
                 asyncio.timeout(None if patient else self._patience()),
                 (self._patient if patient else self._pool).begin() as connection,

@@ -74,6 +74,11 @@ class Span:
         """Under which it leaves the process: 64 bits, never 0."""
         return (self.trace.seed + self.id) & (2**64 - 1) or 1
 
+    @property
+    def outside(self) -> Link | None:
+        """As others may refer to it; None where it does not leave the process."""
+        return None if self.trace.trace_id is None else Link(self.trace.trace_id, self.external_id)
+
     def traceparent_to(self, source: str) -> str | None:
         """What a call names it by (W3C Trace Context); None where the source is not told."""
         if self.trace.trace_id is None or source not in self.trace.told_to:
@@ -123,7 +128,7 @@ class _Unseen(Span):
         return None
 
 
-UNSEEN = _Unseen()
+UNSEEN: Span = _Unseen()
 
 
 class Trace:

@@ -28,6 +28,7 @@ from sources.ports.errors import (
     SourceUnavailable,
 )
 from sources.ports.histogram import AGE_SECONDS, Histogram
+from sources.ports.trace import UNSEEN, Span, here, span, unseen
 
 FAILED = (SourceUnavailable, SourceRateLimited, SourceRejected, SourceBadResponse)
 """The source's own failures; what it refuses of a question is no reason to answer with something old."""
@@ -179,8 +180,12 @@ class Cache:
     ) -> Mapping[Hashable, Any]:
         shelf = self._memory.shelf(source, type_name, query)
         self._memory.hold(shelf)
+        seen = UNSEEN
+        if here() is not None:
+            seen = span("cache", f"{source} {KIND_OF[type_name]}", source=source, type=type_name)
         try:
-            return await _Read(self, shelf, fetch).run(asked)
+            with seen:
+                return await _Read(self, shelf, fetch, seen).run(asked)
         finally:
             self._memory.let_go(shelf)
 
@@ -222,7 +227,8 @@ class Cache:
             return items
         places = [(flight.shelf, item) for item in items]
         missing: list[Hashable] = []
-        texts = await self._second.get([self._codec.key(place) for place in places])
+        with span("redis", f"{flight.shelf.source} read elsewhere", source=flight.shelf.source):
+            texts = await self._second.get([self._codec.key(place) for place in places])
         now = self.clock()
         for place, text in zip(places, texts, strict=True):
             found = self._codec.decoded(place, text) if text is not None else None
@@ -260,8 +266,8 @@ class Cache:
 class _Read:
     """One batch of one request."""
 
-    def __init__(self, cache: Cache, shelf: Shelf, fetch: Fetch) -> None:
-        self._cache, self._shelf, self._fetch = cache, shelf, fetch
+    def __init__(self, cache: Cache, shelf: Shelf, fetch: Fetch, seen: Span) -> None:
+        self._cache, self._shelf, self._fetch, self._seen = cache, shelf, fetch, seen
         self._now = cache.clock()
         self._reading = current_reading() or Reading(LIVE, self._now)
         demand = self._reading.demand
@@ -291,6 +297,10 @@ class _Read:
         counts.stale += stale
         counts.live += live - stale
         counts.failed += len(missing) - live
+        if self._seen is not UNSEEN:
+            self._seen.note(live=live - stale, cached=cached, stale=stale, failed=len(missing) - live)
+            if self._read_at < inf:
+                self._seen.note(ageSeconds=round(max(0.0, self._cache.clock() - self._read_at), 3))
         if self._read_at < inf and self._items is None:
             self._reading.note(
                 self._shelf.source, self._shelf.type_name, self._read_at, self._verdict, max(0.0, self._lasts)
@@ -345,7 +355,7 @@ class _Read:
         items = [item for item in due if not cache._flights.is_flying((shelf, item))]
         if not items:
             return
-        with cache._around.behind():
+        with cache._around.behind(), unseen():
             # Nobody leaves these, so that they go on when the request is answered.
             cache._flights.board(
                 shelf,
@@ -371,6 +381,8 @@ class _Read:
                 now=began,
                 oldest=oldest,
             )
+            if self._seen is not UNSEEN:
+                self._tell_of(boarded)
             try:
                 patience = cache._around.patience()
                 await asyncio.wait([flight.task for flight in boarded], timeout=patience + _GRACE)
@@ -385,6 +397,12 @@ class _Read:
                 return
             # All who ask once more do so together: by a call that began after they first asked.
             missing, oldest = again, max(oldest, self._now)
+
+    def _tell_of(self, boarded: Iterable[Flight]) -> None:
+        """Calls that another read began are a part of that one."""
+        others = [flight.starter for flight in boarded if flight.starter is not self._seen]
+        self._seen.note(shared=bool(others))
+        self._seen.link = next((other.outside for other in others if other is not None), None)
 
     def _unload(self, flight: Flight, items: list[Hashable], *, may_repeat: bool) -> list[Hashable]:
         """Takes what a flight brought; gives what is to be asked for once more."""

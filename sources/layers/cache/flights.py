@@ -9,6 +9,7 @@ from typing import Any
 
 from sources.layers.cache.memory import Memory, Place, Shelf
 from sources.ports.errors import SourceError
+from sources.ports.trace import here
 
 FULL = 200
 """Keys of one batch that was waited with."""
@@ -29,7 +30,7 @@ class Given:
 class Flight:
     """One call, for the keys that it took on before it left."""
 
-    __slots__ = ("began", "given", "items", "lane", "oldest", "shelf", "task", "waiting")
+    __slots__ = ("began", "given", "items", "lane", "oldest", "shelf", "starter", "task", "waiting")
 
     def __init__(self, shelf: Shelf, lane: Lane, began: float, oldest: float) -> None:
         self.shelf, self.lane, self.began = shelf, lane, began
@@ -39,6 +40,8 @@ class Flight:
         self.given: dict[Hashable, Given] = {}
         self.waiting = 0
         self.task: asyncio.Task[None]
+        self.starter = here()
+        """The read for which it is made, where somebody looks: its trace has the calls."""
 
 
 Fetch = Callable[[list[Any]], Awaitable[Sequence[Any]]]
