@@ -224,6 +224,11 @@ class AuditTrail:
             self._add(self._refusal(client), None, Done(AuditOutcome.REFUSED, (code,)))
         self._news.set()
 
+    @property
+    def waiting(self) -> int:
+        """Records that are not in the database yet."""
+        return len(self._queue)
+
     def start(self) -> None:
         """Begins to write. Inside the loop that the trail is used in."""
         self._task = asyncio.create_task(self._run(), name="audit-trail")

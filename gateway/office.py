@@ -1,7 +1,8 @@
 """Everything that is open while the gateway runs: the ledger, the connected sources, the schema, the sign-in."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import contextvars
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import date, datetime
 from types import TracebackType
@@ -209,8 +210,12 @@ class Office:
     def follow(self) -> None:
         """From now on mirrors follow their vendors, until this closes. For what serves requests."""
         for mirror in self.mirrors:
-            following = asyncio.create_task(mirror.keep(), name=f"mirror-{mirror.source}")
-            self._stack.push_async_callback(_ended, following)
+            self.alongside(mirror.keep(), f"mirror-{mirror.source}")
+
+    def alongside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs until this closes, and belongs to no request."""
+        task = asyncio.get_running_loop().create_task(work, name=name, context=contextvars.Context())
+        self._stack.push_async_callback(_ended, task)
 
     def troubles(self) -> dict[str, str]:
         """What is amiss with what this process calls or copies, by source; empty where all is well."""

@@ -65,6 +65,16 @@ class Engine:
         self._fields = 0
         self.counts: Counter[str] = Counter()
 
+    @property
+    def documents(self) -> int:
+        """Those whose plans are kept."""
+        return len(self._kept)
+
+    @property
+    def fields(self) -> int:
+        """Of all plans that are kept."""
+        return self._fields
+
     async def execute(
         self,
         text: str,

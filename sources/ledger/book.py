@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from sources.ledger.audit import AuditBook
 from sources.ledger.audit_seal import Seal
-from sources.ledger.database import COMMAND_SECONDS, Database
+from sources.ledger.database import COMMAND_SECONDS, Connections, Database
 from sources.ledger.directory import Directory
 from sources.ledger.forgettings import Forgettings
 from sources.ledger.links import Links
@@ -97,6 +97,11 @@ class Ledger:
     def changes(self) -> ChangeFeed:
         """What ``watch`` hears."""
         return self._database.memory.feed
+
+    @property
+    def connections(self) -> Connections:
+        """Of this process to the database."""
+        return self._database.connections
 
     async def ping(self) -> None:
         """Raises SourceError when the database does not answer."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple, cast
 
 import asyncpg
 from sqlalchemy import Text, bindparam, func, select
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from sources.ledger.memory import Connect, Memory
@@ -48,6 +49,13 @@ _SESSION = {
 }
 
 
+class Connections(NamedTuple):
+    """How many there are to the database."""
+
+    busy: int
+    idle: int
+
+
 class Database:
     """One PostgreSQL database: a pool for short work, connections of their own for work that holds one long.
 
@@ -67,6 +75,12 @@ class Database:
     async def close(self) -> None:
         await self.memory.close()
         await self._pool.dispose()
+
+    @property
+    def connections(self) -> Connections:
+        """Of the pool: those for work that holds one long are not in it."""
+        pool = cast(QueuePool, self._pool.pool)
+        return Connections(pool.checkedout(), pool.checkedin())
 
     def watch(self) -> None:
         """From now on reads may be answered from memory."""

@@ -107,6 +107,11 @@ class Cache:
         return len(self._memory)
 
     @property
+    def has_second_level(self) -> bool:
+        """Is what other processes have read looked at?"""
+        return self._second is not None
+
+    @property
     def evicted(self) -> int:
         """Records and lists that had to make room so far."""
         return self._memory.evicted
