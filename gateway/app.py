@@ -2,13 +2,14 @@
 
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.audit import NOT_THERE
 from gateway.audit_export import export
@@ -31,6 +32,8 @@ from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
 
+GRAPHQL = "/graphql"
+
 
 def create_app(
     settings: Settings,
@@ -39,7 +42,7 @@ def create_app(
     graphiql: GraphiQLConfig | None = None,
     graphiql_routes_before: Sequence[BaseRoute] = (),
     today: Callable[[], date] | None = None,
-) -> Starlette:
+) -> "Gateway":
     """The gateway over these settings; ``today`` takes the clock's place. Raises OwnFieldError or PolicyError when the
     settings cannot work."""
     office = Office(settings, database_url, today)
@@ -79,8 +82,7 @@ def create_app(
         return PlainTextResponse(office.schema.as_str() + "\n")
 
     routes: list[BaseRoute] = [
-        Route("/graphql", GraphQLEndpoint(office)),
-        WebSocketRoute("/graphql", GraphQLSocket(office)),
+        WebSocketRoute(GRAPHQL, GraphQLSocket(office)),
         Route("/schema.graphql", sdl),
         Route("/files/{token}", file),
         Route("/audit.jsonl", audit_export),
@@ -95,18 +97,43 @@ def create_app(
     if settings.door.graphiql:
         page = [*graphiql_routes_before, *graphiql_routes(graphiql or GraphiQLConfig())]
         routes += [Mount("/graphiql", routes=page), Route("/", _to_graphiql)]
-    app = Starlette(routes=routes, lifespan=lifespan)
-    # Whoever is not let in is told of to the trail, which runs by the time that requests come.
-    app.add_middleware(
-        Entrance,
-        clients=Clients(settings.door.trusted_proxies),
-        refused=lambda client, code: office.audit.refused(client, code),
-    )
-    if settings.signin.sessions:
-        # Outermost: a portal's page may read what it is refused, too.
-        allow_portals(app, settings.signin.sessions)
-    app.state.office = office
-    return app
+    return Gateway(office, routes, lifespan)
+
+
+class Gateway(Starlette):
+    """Everything passes the entrance; an operation over HTTP goes from there straight to its endpoint, for which
+    Starlette's middleware, router and error answers would be a sixth of what a small operation costs. An exception that
+    leaves the endpoint is answered by the server: 500, with nothing of it."""
+
+    def __init__(
+        self,
+        office: Office,
+        routes: Sequence[BaseRoute],
+        lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
+    ) -> None:
+        self._endpoint = GraphQLEndpoint(office)
+        # The router has it for the sake of what is nearly its path.
+        super().__init__(routes=[Route(GRAPHQL, self._endpoint), *routes], lifespan=lifespan)
+        self.state.office = office
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Outermost comes what lets a portal's page read the answer, also where it is that nobody is let in."""
+        office: Office = self.state.office
+        settings, endpoint, others = office.settings, self._endpoint, super().build_middleware_stack()
+
+        async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] == GRAPHQL:
+                await endpoint(scope, receive, send)
+            else:
+                await others(scope, receive, send)
+
+        entrance = Entrance(
+            inside,
+            Clients(settings.door.trusted_proxies),
+            # Whoever is not let in is told of to the trail, which runs by the time that requests come.
+            refused=lambda client, code: office.audit.refused(client, code),
+        )
+        return allow_portals(entrance, settings.signin.sessions) if settings.signin.sessions else entrance
 
 
 def _refused(refused: SignInRefused) -> Response:

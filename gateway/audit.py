@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import structlog
 
 from gateway.client import client_address
+from gateway.request_ids import new_id, request_id
 from gateway.settings import Audit
 from permissions.principal import Principal
 from sources.layers.touched import Owner, Touched
@@ -149,10 +149,10 @@ class AuditTrail:
         """What is known when an operation begins; request and client are those that are being answered.
         ``organisation``: whom it is done for, where that is not the one the caller acts for."""
         return AuditRecord(
-            operation=uuid4().hex,
+            operation=new_id(),
             stage=Stage.WHOLE,
             at=datetime.now(UTC),
-            request=str(structlog.contextvars.get_contextvars().get("request_id", "")),
+            request=request_id.get(),
             kind=kind,
             name=_text(name[:NAME_LENGTH]) if name else None,
             outcome=AuditOutcome.OK,

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import pairwise
 from typing import Any
 
-from starlette.requests import HTTPConnection
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Address = IPv4Address | IPv6Address
@@ -30,7 +30,7 @@ class Entrance:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        client = self._clients.address(HTTPConnection(scope))
+        client = self._clients.address(scope)
 
         async def noting(message: MutableMapping[str, Any]) -> None:
             if code := _REFUSED.get(message.get("status") or message.get("code") or 0):
@@ -50,14 +50,14 @@ class Clients:
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(one) for one in trusted_proxies]
 
-    def address(self, connection: HTTPConnection) -> str:
+    def address(self, scope: Scope) -> str:
         """Without its port; empty for a socket that has none. Of X-Forwarded-For only what trusted proxies have added is
         believed: what stands before that any client can write."""
-        peer = connection.client.host if connection.client else ""
+        peer: str = scope["client"][0] if scope.get("client") else ""
         if not self._networks:
             return peer
         hops = [peer]
-        for header in reversed(connection.headers.getlist("x-forwarded-for")):
+        for header in reversed(Headers(scope=scope).getlist("x-forwarded-for")):
             hops += [hop.strip() for hop in reversed(header.split(","))]
         for hop, before in pairwise(hops):
             if not self._trusts(hop) or _address(before) is None:

@@ -1,22 +1,21 @@
 """/graphql over HTTP, by the GraphQL over HTTP specification: POST with JSON, GET for reading, one JSON answer, or events."""
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import structlog
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import QueryParams
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.event_stream import MEDIA_TYPE as EVENTS
 from gateway.event_stream import EventStream
+from gateway.http import Reply, RequestHeaders
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, Operations, encoded
 from gateway.presence import Presence
+from gateway.request_ids import new_id, request_id
 from gateway.signin.refused import NothingShown, SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
 from gateway.terms import BadWish, wishes
@@ -38,6 +37,10 @@ class BadRequest(Exception):
 _operation = msgspec.json.Decoder(Operation)
 
 
+class ClientLeft(Exception):
+    """Before its request was read."""
+
+
 class GraphQLEndpoint:
     """One request: who, what, run, answer."""
 
@@ -48,115 +51,127 @@ class GraphQLEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        presence = Presence(receive)
+        presence, id_ = Presence(receive), new_id()
+        token = request_id.set(id_)
         try:
-            response = await self._respond(Request(scope, receive), presence)
+            answer = await self._respond(scope, receive, presence, id_)
+        except ClientLeft:
+            return
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not presence.gone or task is None or task.uncancel():
                 raise  # it is not the client who left, or not only
             return
-        await response(scope, receive, send)
+        finally:
+            request_id.reset(token)
+        await answer(scope, receive, send)
 
-    async def _respond(self, request: Request, presence: Presence) -> Response | EventStream:
+    async def _respond(self, scope: Scope, receive: Receive, presence: Presence, id_: str) -> ASGIApp:
         """What goes wrong is an answer, too."""
-        if request.method not in METHODS:
-            return Response(f"use {' or '.join(METHODS)}\n", 405, {"Allow": ", ".join(METHODS)}, "text/plain")
-        request_id = uuid.uuid4().hex
-        media_type = _answer_type(request.headers.get("accept", ""))
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                wished = wishes(request.headers)
-                principal = await self._office.signin.principal(request.headers, method=request.method)
-                operation = await _read(request)
-            except NothingShown as refused:
-                return await self._public(request, request_id, media_type) or _not_let_in(refused, media_type)
-            except SignInRefused as refused:
-                return _not_let_in(refused, media_type)
-            except BadRequest as refused:
-                return _bad(refused, media_type)
-            except BadWish as refused:
-                return _bad(BadRequest(str(refused)), media_type)
-            if self._streams(request, operation):
-                # Who asks is asked again: an answer that goes on needs to know when that changes.
-                return EventStream(self._office, self._subscriptions, operation, request_id, _not_let_in)
-            answer = await self._operations.run(
-                operation,
-                principal,
-                request_id,
-                only_query=request.method == "GET",
-                wished=wished,
-                presence=presence,
-            )
-        return _shown(answer, media_type, request_id, request.method)
+        method, headers = scope["method"], RequestHeaders(scope)
+        if method not in METHODS:
+            allowed = {"Allow": ", ".join(METHODS)}
+            return Reply(405, f"use {' or '.join(METHODS)}\n".encode(), "text/plain", allowed)
+        accept = headers.get("accept", "")
+        media_type = _answer_type(accept)
+        try:
+            wished = wishes(headers)
+            principal = await self._office.signin.principal(headers, method=method)
+            operation = await _read(scope, headers, receive)
+        except NothingShown as refused:
+            public = await self._public(scope, headers, receive, id_, media_type)
+            return public or _not_let_in(refused, media_type)
+        except SignInRefused as refused:
+            return _not_let_in(refused, media_type)
+        except BadRequest as refused:
+            return _bad(refused, media_type)
+        except BadWish as refused:
+            return _bad(BadRequest(str(refused)), media_type)
+        if EVENTS in accept and self._streams(accept, operation):
+            # Who asks is asked again: an answer that goes on needs to know when that changes.
+            return EventStream(self._office, self._subscriptions, operation, id_, _not_let_in)
+        answer = await self._operations.run(
+            operation, principal, id_, only_query=method == "GET", wished=wished, presence=presence
+        )
+        return _shown(answer, media_type, id_, method)
 
-    async def _public(self, request: Request, request_id: str, media_type: str) -> Response | None:
+    async def _public(
+        self, scope: Scope, headers: RequestHeaders, receive: Receive, id_: str, media_type: str
+    ) -> Reply | None:
         """The answer for who has shown no credentials; None: there is none without."""
         try:
-            operation = await _read(request, MAX_PUBLIC_BYTES)
+            operation = await _read(scope, headers, receive, MAX_PUBLIC_BYTES)
         except BadRequest:
             return None
-        answer = await self._operations.run_public(operation, request_id, only_query=request.method == "GET")
-        return None if answer is None else _shown(answer, media_type, request_id, request.method)
+        method = scope["method"]
+        answer = await self._operations.run_public(operation, id_, only_query=method == "GET")
+        return None if answer is None else _shown(answer, media_type, id_, method)
 
-    def _streams(self, request: Request, operation: Operation) -> bool:
-        """Clients that take both want their one answer as JSON."""
-        accept = request.headers.get("accept", "")
-        return EVENTS in accept and (
-            not any(json in accept for json in (GRAPHQL_RESPONSE, "application/json", "*/*"))
-            or self._subscriptions.subscribes(operation)
-        )
+    def _streams(self, accept: str, operation: Operation) -> bool:
+        """Clients that take events and JSON want their one answer as JSON."""
+        return not any(
+            json in accept for json in (GRAPHQL_RESPONSE, "application/json", "*/*")
+        ) or self._subscriptions.subscribes(operation)
 
 
-def _shown(answer: Answer, media_type: str, request_id: str, method: str) -> Response:
+def _shown(answer: Answer, media_type: str, id_: str, method: str) -> Reply:
     if answer.refused is not None:
         return _not_let_in(answer.refused, media_type)
+    kept = None
     if not answer.available:
-        return _answered(answer.body, 503, media_type, request_id)
-    status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
-    return _answered(answer.body, status, media_type, request_id, answer.kept if method == "GET" else None)
-
-
-def _answered(
-    body: Any, status: int, media_type: str, request_id: str, kept: Mapping[str, str] | None = None
-) -> Response:
+        status = 503
+    else:
+        status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
+        kept = answer.kept if method == "GET" else None
     # An answer to GET with a cookie could otherwise be kept by what stands between, and given to the next caller.
-    headers = {"X-Request-Id": request_id, **(kept or {"Cache-Control": "private, no-store"})}
-    return Response(encoded(body), status, headers, f"{media_type}; charset=utf-8")
+    headers = {"X-Request-Id": id_, **(kept or {"Cache-Control": "private, no-store"})}
+    return Reply(status, encoded(answer.body), media_type, headers)
 
 
 def _answer_type(accept: str) -> str:
     return GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
 
 
-def _not_let_in(refused: SignInRefused, media_type: str = "application/json") -> Response:
+def _not_let_in(refused: SignInRefused, media_type: str = "application/json") -> Reply:
     body = encoded({"errors": [{"message": str(refused), "extensions": refused.extensions}]})
-    return Response(body, refused.status, challenge(refused), f"{media_type}; charset=utf-8")
+    return Reply(refused.status, body, media_type, challenge(refused))
 
 
-def _bad(refused: BadRequest, media_type: str) -> Response:
+def _bad(refused: BadRequest, media_type: str) -> Reply:
     body = encoded({"errors": [{"message": str(refused), "extensions": {"code": refused.code}}]})
-    return Response(body, refused.status, media_type=f"{media_type}; charset=utf-8")
+    return Reply(refused.status, body, media_type)
 
 
-async def _read(request: Request, most: int = MAX_BODY_BYTES) -> Operation:
-    if request.method == "GET":
-        return _from_query(request.query_params)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+async def _read(
+    scope: Scope, headers: RequestHeaders, receive: Receive, most: int = MAX_BODY_BYTES
+) -> Operation:
+    if scope["method"] == "GET":
+        return _from_query(QueryParams(scope["query_string"]))
+    content_type = headers.get("content-type", "")
+    if content_type != "application/json" and not _is_json(content_type):
         raise BadRequest("send the operation as application/json", 415)
     body = b""
-    async for part in request.stream():
-        body += part
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        body += message.get("body", b"")
         if len(body) > most:
             raise BadRequest(f"the request is larger than {most >> 10} kB", 413, "LIMIT_EXCEEDED")
-    if body.lstrip()[:1] == b"[":
-        raise BadRequest("send one operation per request; a list of them is not taken")
+        if not message.get("more_body", False):
+            break
     try:
         return _operation.decode(body)
     except msgspec.ValidationError as error:
+        if body.lstrip()[:1] == b"[":
+            raise BadRequest("send one operation per request; a list of them is not taken") from error
         raise BadRequest(f"the request does not fit: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest("the request is not valid JSON") from error
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def _from_query(params: Mapping[str, str]) -> Operation:

@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.caller import Caller, Ended, staying
 from gateway.office import Office
 from gateway.operations import Operation, encoded
+from gateway.request_ids import of_request
 from gateway.signin.refused import SignInRefused
 from gateway.subscriptions import Subscriptions
 
@@ -41,7 +41,7 @@ class EventStream:
         subscriptions: Subscriptions,
         operation: Operation,
         request_id: str,
-        refusal: Callable[[SignInRefused], Response],
+        refusal: Callable[[SignInRefused], ASGIApp],
     ) -> None:
         self._office, self._subscriptions, self._operation = office, subscriptions, operation
         self._request_id, self._refusal = request_id, refusal
@@ -55,7 +55,7 @@ class EventStream:
                 )
             except SignInRefused as refused:
                 return await self._refusal(refused)(scope, receive, send)
-            with structlog.contextvars.bound_contextvars(request_id=self._request_id):
+            with of_request(self._request_id):
                 await self._run(caller, receive, _Output(send), only_query=scope["method"] == "GET")
 
     async def _run(self, caller: Caller, receive: Receive, output: "_Output", *, only_query: bool) -> None:

@@ -6,7 +6,6 @@ goes over HTTP.
 """
 
 import asyncio
-import uuid
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from gateway.caller import Caller, Ended, staying
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, encoded
+from gateway.request_ids import new_id, of_request
 from gateway.signin.refused import SignInRefused
 from gateway.subscriptions import Subscriptions
 
@@ -235,8 +235,8 @@ class _Connection:
     # -- to the client ------------------------------------------------------------------------------------------
 
     async def _run(self, message: _Subscribe, caller: Caller) -> None:
-        request_id = uuid.uuid4().hex
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        request_id = new_id()
+        with of_request(request_id):
             try:
                 stream = self._subscriptions.stream(message.payload, caller, request_id, only_query=False)
                 async with aclosing(stream) as answers:

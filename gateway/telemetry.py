@@ -5,12 +5,15 @@ import sys
 
 import structlog
 
+from gateway.request_ids import merge_request_id
+
 
 def configure(level: int = logging.INFO) -> None:
     """Called once by each command that serves."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            merge_request_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -1,8 +1,8 @@
 """All routes under /session/, and which other origins may call the gateway with a session."""
 
-from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from gateway.office import Office
 from gateway.session.provider_logout import ProviderLogout
@@ -25,15 +25,16 @@ def routes(office: Office) -> list[BaseRoute]:
     ]
 
 
-def allow_portals(app: Starlette, settings: SessionSettings) -> None:
+def allow_portals(app: ASGIApp, settings: SessionSettings) -> ASGIApp:
     """Lets the pages of the portal's origins read answers; nobody's where there are none."""
-    if settings.portal_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.portal_origins),
-            allow_credentials=True,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Accept", "Authorization", "Content-Type", "X-Organisation", "X-View-As"],
-            expose_headers=["X-Request-Id", "WWW-Authenticate", "Retry-After"],
-            max_age=600,
-        )
+    if not settings.portal_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=list(settings.portal_origins),
+        allow_credentials=True,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Accept", "Authorization", "Content-Type", "X-Organisation", "X-View-As"],
+        expose_headers=["X-Request-Id", "WWW-Authenticate", "Retry-After"],
+        max_age=600,
+    )

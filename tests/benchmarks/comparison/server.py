@@ -1,4 +1,4 @@
-"""The server: the gateway's endpoint, engine, sign-in and limits around the comparison's graph and upstreams.
+"""The server: the gateway's entrance, endpoint, engine, sign-in and limits around the comparison's graph and upstreams.
 
 ``CRM_URL``, ``ERP_URL``, ``HELPDESK_URL`` and ``DOCS_URL`` say where the upstreams are. With ``BENCH_ISSUER`` each request needs
 a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the same customer.
@@ -13,12 +13,10 @@ from typing import Any, cast
 from aiodataloader import DataLoader
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.routing import Route
 
-from gateway.app import spare_the_collector
+from gateway.app import Gateway, spare_the_collector
 from gateway.audit import AuditTrail
 from gateway.demo_issuer import AUDIENCE
-from gateway.endpoint import GraphQLEndpoint
 from gateway.execution.engine import Engine
 from gateway.office import Office
 from gateway.settings import Audit, Database, Door, Settings
@@ -141,5 +139,4 @@ class Comparison:
 def create() -> Starlette:
     """For uvicorn --factory."""
     comparison = Comparison()
-    endpoint = GraphQLEndpoint(cast(Office, comparison))
-    return Starlette(routes=[Route("/graphql", endpoint)], lifespan=comparison.lifespan)
+    return Gateway(cast(Office, comparison), [], comparison.lifespan)

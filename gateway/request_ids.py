@@ -1,0 +1,42 @@
+"""The id by which logs, errors and the audit trail know one request; its context costs nothing until something is logged."""
+
+import os
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the request that is being answered; empty outside of one."""
+
+_ID_BYTES = 16
+_AT_ONCE = 256
+_drawn: list[str] = []
+# Two processes must not give the same ones.
+os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def new_id() -> str:
+    """128 random bits as hexadecimal digits, which the system is asked for many at a time."""
+    if not _drawn:
+        digits = os.urandom(_ID_BYTES * _AT_ONCE).hex()
+        length = 2 * _ID_BYTES
+        _drawn.extend(digits[at : at + length] for at in range(0, len(digits), length))
+    return _drawn.pop()
+
+
+@contextmanager
+def of_request(id_: str) -> Iterator[None]:
+    """What is done inside is done for this request."""
+    token = request_id.set(id_)
+    try:
+        yield
+    finally:
+        request_id.reset(token)
+
+
+def merge_request_id(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For structlog: a line of a request says which one."""
+    if id_ := request_id.get():
+        event.setdefault("request_id", id_)
+    return event
