@@ -38,7 +38,12 @@ class Downloads:
         home = URL(self._http.base_url)
         if url.origin() == home.origin():
             return await self._http.call(
-                "GET", url.raw_path_qs, expect=expect, headers=headers, endpoint=self._endpoint
+                "GET",
+                url.raw_path_qs,
+                expect=expect,
+                headers=headers,
+                endpoint=self._endpoint,
+                route="attachment",
             )
         listed = any(
             url.authority == host or (host.startswith(".") and (url.host or "").endswith(host))
@@ -51,7 +56,9 @@ class Downloads:
             )
         elsewhere = HttpClient(self._source, str(url.origin()), auth=NoAuth(), traffic=self._elsewhere)
         try:
-            return await elsewhere.call("GET", url.raw_path_qs, expect=expect, headers=headers)
+            return await elsewhere.call(
+                "GET", url.raw_path_qs, expect=expect, headers=headers, route="attachment"
+            )
         finally:
             await elsewhere.close()
 

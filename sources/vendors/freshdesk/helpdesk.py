@@ -316,6 +316,7 @@ class Freshdesk:
             f"/api/v2/tickets/{ticket}",
             params=[("include", "conversations,requester")],
             expect=(200, 404),
+            route="tickets/{id}",
         )
         if answer.status == 404:
             return []
@@ -341,6 +342,7 @@ class Freshdesk:
                 f"/api/v2/tickets/{ticket}/conversations",
                 params=[("per_page", str(PAGE)), ("page", str(number))],
                 expect=(200, 404),
+                route="tickets/{id}/conversations",
             )
             if answer.status == 404:
                 break
@@ -369,7 +371,9 @@ class Freshdesk:
         return names | dict(zip(others, found, strict=True))
 
     async def _contact_name(self, person: int) -> str | None:
-        answer = await self._http.call("GET", f"/api/v2/contacts/{person}", expect=(200, 404))
+        answer = await self._http.call(
+            "GET", f"/api/v2/contacts/{person}", expect=(200, 404), route="contacts/{id}"
+        )
         return None if answer.status == 404 else self._http.decode(answer, _person).name
 
     # -- articles -----------------------------------------------------------------------------------------------
@@ -391,6 +395,7 @@ class Freshdesk:
                 "GET",
                 "/api/v2/search/solutions",
                 params=[("term", text), ("per_page", str(PAGE)), ("page", str(number))],
+                route="search/solutions",
             )
             page, dropped = self._http.page(answer, rows.ARTICLES)
             hits += page.articles
@@ -418,12 +423,14 @@ class Freshdesk:
         )
 
     async def _is_open(self, folder: int) -> bool:
-        answer = await self._http.call("GET", f"/api/v2/solutions/folders/{folder}", expect=(200, 404))
+        answer = await self._http.call(
+            "GET", f"/api/v2/solutions/folders/{folder}", expect=(200, 404), route="solutions/folders/{id}"
+        )
         return answer.status == 200 and self._http.decode(answer, _folder).visibility == FOR_ALL
 
     async def probe(self) -> Probe:
         try:
-            answer = await self._http.call("GET", "/api/v2/agents/me")
+            answer = await self._http.call("GET", "/api/v2/agents/me", route="agents/me")
         except SourceRejected as error:
             return Probe(False, str(error))
         me = self._http.decode(answer, _me)

@@ -224,14 +224,19 @@ class Api:
         if text:
             body["query"] = text
         answer = await self._http.call(
-            "POST", f"{self._objects}/{kind}/search", json=body, endpoint=SEARCH, idempotent=True
+            "POST",
+            f"{self._objects}/{kind}/search",
+            json=body,
+            endpoint=SEARCH,
+            idempotent=True,
+            route=f"{kind}/search",
         )
         found, _ = self._http.page(answer, _FOUND)
         return found
 
     async def portal(self) -> Portal:
         """Who the credentials are."""
-        answer = await self._http.call("GET", "/account-info/v3/details")
+        answer = await self._http.call("GET", "/account-info/v3/details", route="account-info/details")
         return self._http.decode(answer, self._portal)
 
     async def close(self) -> None:
@@ -248,6 +253,7 @@ class Api:
             },
             expect=(200, 207),
             idempotent=True,
+            route=f"{kind}/batch/read",
         )
         batch, _ = self._http.page(answer, _ACCOUNTS if kind == "companies" else _CONTACTS)
         _require_only_missing(batch.errors)
@@ -257,7 +263,12 @@ class Api:
         self, path: str, inputs: Sequence[dict[str, str]]
     ) -> tuple[list[_Association], int]:
         answer = await self._http.call(
-            "POST", path, json={"inputs": list(inputs)}, expect=(200, 207), idempotent=True
+            "POST",
+            path,
+            json={"inputs": list(inputs)},
+            expect=(200, 207),
+            idempotent=True,
+            route="associations/batch/read",
         )
         links, dropped = self._http.page(answer, _LINKS)
         _require_only_missing(links.errors)

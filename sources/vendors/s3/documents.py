@@ -238,7 +238,7 @@ class S3Documents:
     async def _object(self, method: str, key: str, params: Params = ()) -> Answer | None:
         """None where there is no such object or version."""
         path = f"/{quote(key, safe='/')}{_query(params)}"
-        answer = await self._http.call(method, path, expect=(200, 400, 403, 404, 405))
+        answer = await self._http.call(method, path, expect=(200, 400, 403, 404, 405), route="object")
         if answer.status == 200:
             return answer
         code = error_code(answer)
@@ -308,7 +308,7 @@ class S3Documents:
 
     async def _list(self, params: Params) -> Answer:
         # A key may hold characters that XML cannot: encoded, it can be told.
-        return await self._http.call("GET", "/" + _query([*params, ("encoding-type", "url")]))
+        return await self._http.call("GET", "/" + _query([*params, ("encoding-type", "url")]), route="list")
 
     def _record(self, entry: Entry) -> DocumentRecord | None:
         return self._layout.document(entry.key, size=entry.size, updated_at=entry.updated_at, etag=entry.etag)

@@ -139,7 +139,7 @@ def consent(settings: Settings) -> Consent:
             headers={"Accept": "application/json"},
         )
         try:
-            connected = http.decode(await http.call("GET", ""), _CONNECTIONS)
+            connected = http.decode(await http.call("GET", "", route="connections"), _CONNECTIONS)
         finally:
             await http.close()
         return [Tenant(row.tenant_id, row.tenant_name) for row in connected]
@@ -243,6 +243,7 @@ class Xero:
                         ("pageSize", str(len(chunk))),
                         ("unitdp", "4"),
                     ],
+                    route="Invoices",
                 )
                 for chunk in _chunks(_distinct(refs), self._settings.contact_ids_per_call)
             )
@@ -278,7 +279,10 @@ class Xero:
 
         async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[InvoiceRow]:
             answer = await self._http.call(
-                "GET", "/Invoices", params=[("ContactIDs", ",".join(parents)), *params(span, page, size)]
+                "GET",
+                "/Invoices",
+                params=[("ContactIDs", ",".join(parents)), *params(span, page, size)],
+                route="Invoices",
             )
             rows, _ = self._http.page(answer, self._own.pages)
             return Slice(rows.invoices, rows.pagination.page < rows.pagination.page_count)
@@ -332,6 +336,7 @@ class Xero:
             headers={"Accept": "application/pdf"},
             expect=(200, 404),
             endpoint="pdf",
+            route="Invoices/{id}",
         )
         if answer.status == 404:
             return None
@@ -341,7 +346,7 @@ class Xero:
 
     async def probe(self) -> Probe:
         try:
-            answer = await self._connections.call("GET", "")
+            answer = await self._connections.call("GET", "", route="connections")
         except SourceRejected as error:
             return Probe(False, str(error))
         connected = self._connections.decode(answer, _CONNECTIONS)
@@ -366,7 +371,10 @@ class Xero:
         page = 1
         while True:
             answer = await self._http.call(
-                "GET", "/Contacts", params=[*params, ("page", str(page)), ("pageSize", str(_CONTACT_PAGE))]
+                "GET",
+                "/Contacts",
+                params=[*params, ("page", str(page)), ("pageSize", str(_CONTACT_PAGE))],
+                route="Contacts",
             )
             contacts, _ = self._http.page(answer, CONTACTS)
             rows += contacts.contacts
@@ -390,6 +398,7 @@ class Xero:
                     ("page", str(page)),
                     ("pageSize", str(self._settings.page_size_max)),
                 ],
+                route="Invoices",
             )
             rows, _ = self._http.page(answer, self._own.pages)
             for row in rows.invoices:

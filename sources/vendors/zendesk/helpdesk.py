@@ -228,7 +228,7 @@ class Zendesk:
 
     async def probe(self) -> Probe:
         try:
-            answer = await self._http.call("GET", "/api/v2/users/me")
+            answer = await self._http.call("GET", "/api/v2/users/me", route="users/me")
         except SourceRejected as error:
             return Probe(False, str(error))
         user = self._http.decode(answer, _me).user
@@ -269,7 +269,9 @@ class Zendesk:
         return {record.ref.id: record for answer in answers for record in answer}
 
     async def _tickets_by_id(self, ids: Sequence[str]) -> Sequence[TicketRecord]:
-        answer = await self._http.call("GET", "/api/v2/tickets/show_many", params=[("ids", ",".join(ids))])
+        answer = await self._http.call(
+            "GET", "/api/v2/tickets/show_many", params=[("ids", ",".join(ids))], route="tickets/show_many"
+        )
         page, _ = self._http.page(answer, rows.TICKETS)
         return [rows.ticket(row, self._fields) for row in page.tickets]
 
@@ -282,7 +284,9 @@ class Zendesk:
     async def _organisations_page(
         self, path: str, params: Sequence[tuple[str, str]]
     ) -> Sequence[CustomerRecord]:
-        answer = await self._http.call("GET", f"/api/v2/organizations{path}", params=params)
+        answer = await self._http.call(
+            "GET", f"/api/v2/organizations{path}", params=params, route="organizations"
+        )
         page, _ = self._http.page(answer, rows.ORGANISATIONS)
         return [rows.organisation(row, self._settings.number_field) for row in page.organizations]
 
@@ -290,7 +294,9 @@ class Zendesk:
         records: list[CustomerRecord] = []
         params = [("page[size]", str(MANY))]
         while True:
-            answer = await self._http.call("GET", "/api/v2/organizations", params=params)
+            answer = await self._http.call(
+                "GET", "/api/v2/organizations", params=params, route="organizations"
+            )
             page, _ = self._http.page(answer, rows.ORGANISATIONS)
             records += [rows.organisation(row, self._settings.number_field) for row in page.organizations]
             if not page.meta.has_more or page.meta.after_cursor is None:
@@ -314,6 +320,7 @@ class Zendesk:
                     ("page[size]", str(self._settings.export_page_size)),
                 ],
                 endpoint=EXPORT,
+                route="search/export",
             )
             page, _ = self._http.page(answer, rows.EXPORTED)
             strays = 0
@@ -340,7 +347,7 @@ class Zendesk:
     async def _open_count(self, organisation: str) -> int:
         query = " ".join(["type:ticket", *terms.organisations([organisation]), "status<solved"])
         answer = await self._http.call(
-            "GET", "/api/v2/search/count", params=[("query", query)], endpoint=SEARCH
+            "GET", "/api/v2/search/count", params=[("query", query)], endpoint=SEARCH, route="search/count"
         )
         return self._http.decode(answer, _count).count
 
@@ -350,7 +357,11 @@ class Zendesk:
         params = [("include", "users"), ("page[size]", str(MANY))]
         while True:
             answer = await self._http.call(
-                "GET", f"/api/v2/tickets/{ticket}/comments", params=params, expect=(200, 404)
+                "GET",
+                f"/api/v2/tickets/{ticket}/comments",
+                params=params,
+                expect=(200, 404),
+                route="tickets/{id}/comments",
             )
             if answer.status == 404:
                 return []
@@ -392,7 +403,11 @@ class _ArticleSearch:
     async def _page(self, number: int, size: int) -> list[rows.ArticleRow | None]:
         params = [*self._params, ("per_page", str(size)), ("page", str(number))]
         answer = await self._http.call(
-            "GET", "/api/v2/help_center/articles/search", params=params, endpoint=HELP_CENTRE
+            "GET",
+            "/api/v2/help_center/articles/search",
+            params=params,
+            endpoint=HELP_CENTRE,
+            route="articles/search",
         )
         page, _ = self._http.page(answer, rows.ARTICLES)
         self.count = min(page.count, MOST)

@@ -172,7 +172,9 @@ class _Reading:
             ("page[size]", str(self._export_size)),
             *([("page[after]", cursor)] if cursor else []),
         ]
-        answer = await self._http.call("GET", "/api/v2/search/export", params=params, endpoint=EXPORT)
+        answer = await self._http.call(
+            "GET", "/api/v2/search/export", params=params, endpoint=EXPORT, route="search/export"
+        )
         page, _ = self._http.page(answer, EXPORTED)
         return page
 
@@ -193,7 +195,9 @@ class _Reading:
             ("per_page", str(size)),
             ("page", str(page)),
         ]
-        answer = await self._http.call("GET", "/api/v2/search", params=params, endpoint=SEARCH)
+        answer = await self._http.call(
+            "GET", "/api/v2/search", params=params, endpoint=SEARCH, route="search"
+        )
         found, _ = self._http.page(answer, SEARCHED)
         return Slice(found.results, found.next_page is not None)
 
