@@ -484,6 +484,10 @@ def done_of(body: Mapping[str, Any], ran: bool, touched: Touched | None = None) 
 
 
 _OK = Done()
+FAILED = Done(AuditOutcome.FAILED, ("SOURCE_UNAVAILABLE",))
+"""It could not be told what the caller may see, or not be recorded."""
+LEFT = Done(AuditOutcome.UNKNOWN, ("CANCELLED",))
+"""Whoever asked did not wait for it."""
 NOT_THERE = Done(AuditOutcome.REFUSED, ("NOT_FOUND",))
 """What was asked for is not there, or not the caller's."""
 

@@ -7,7 +7,7 @@ import msgspec
 from graphql import ExecutionResult, GraphQLError, OperationType
 
 from gateway import freshness
-from gateway.audit import done_of
+from gateway.audit import FAILED, LEFT, done_of
 from gateway.errors import formatted, log_sources, of_source
 from gateway.limits import Prepared, prepare
 from gateway.office import Office
@@ -83,16 +83,19 @@ class Operations:
         record = self.record(operation, prepared, principal)
         with terms(self._office.settings.door, principal, record.name, wished):
             refused = prepared and demanded(self._office, principal, prepared.kind(operation.operation_name))
-            if refusals or refused:
-                answer = refused or answered(ExecutionResult(None, refusals), request_id)
-                audit.read(record, None, done_of(answer.body, answer.ran))
-                return answer
-            assert prepared is not None
+            answer: Answer | None = None
+            done = LEFT
             try:
+                if refusals or refused:
+                    answer = refused or answered(ExecutionResult(None, refusals), request_id)
+                    done = done_of(answer.body, answer.ran)
+                    audit.read(record, None, done)
+                    return answer
+                assert prepared is not None
                 if record.kind is AuditKind.MUTATION:
                     async with audit.writing(record, touched) as writing:
                         answer = await self._answer(operation, prepared, principal, touched, request_id, LIVE)
-                        writing.done = done_of(answer.body, answer.ran, touched)
+                        done = writing.done = done_of(answer.body, answer.ran, touched)
                 else:
                     async with audit.reading(record, touched) as reading:
                         with presence.needed() if presence else nullcontext():
@@ -104,10 +107,14 @@ class Operations:
                                 request_id,
                                 wished.freshness if wished else Demand(),
                             )
-                        reading.done = done_of(answer.body, answer.ran)
+                        done = reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
                 log_sources([error])
-                return Answer({"errors": [of_source(error)]}, ran=False, available=False)
+                answer, done = Answer({"errors": [of_source(error)]}, ran=False, available=False), FAILED
+            finally:
+                self._office.requests.operation(
+                    record.kind.value, done, None if answer is None else answer.body
+                )
         return answer
 
     async def run_public(self, operation: Operation, request_id: str, *, only_query: bool) -> Answer | None:
@@ -126,7 +133,10 @@ class Operations:
         if refusals := prepared.refusals(name, operation.variables or {}, only_query):
             return answered(ExecutionResult(None, refusals), request_id)
         with deadline(self._office.settings.door.deadline):
-            return await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, Demand())
+            answer = await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, Demand())
+            done = done_of(answer.body, answer.ran)
+            self._office.requests.operation(AuditKind.QUERY.value, done, answer.body)
+            return answer
 
     def _prepared(
         self, operation: Operation, principal: Principal, only_query: bool

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from gateway.arrival import Arrival, arrival
+from gateway.audit import Done
 from gateway.settings import Logging
 from sources.ports.histogram import Histogram
 from sources.transport.deadline import overrun
@@ -52,14 +53,17 @@ class Requests:
         self.open: Counter[str] = Counter()
         """Connections that stay, by protocol."""
 
-    def operation(self, kind: str, outcome: str, errors: Sequence[Mapping[str, Any]], began: float) -> None:
-        """One has ended, within the block of its deadline. ``errors`` are its answer's; ``began`` is ``perf_counter``'s."""
-        seconds = perf_counter() - began
+    def operation(
+        self, kind: str, done: Done, body: Mapping[str, Any] | None, began: float | None = None
+    ) -> None:
+        """One has ended, within the block of its deadline. ``body``: its answer's, where there is one. ``began``: by
+        ``perf_counter``, where it is not its request's arrival."""
+        arrived, outcome = arrival.get(), done.outcome.value
+        seconds = perf_counter() - (arrived.began if began is None else began)
         self.seconds[kind, outcome].observe(seconds)
-        arrived = arrival.get()
-        arrived.kind, arrived.outcome = kind, outcome
-        if errors:
-            self._failed(arrived, kind, errors)
+        arrived.kind, arrived.outcome, arrived.codes, arrived.sources = kind, outcome, done.codes, ()
+        if done.codes and body is not None:
+            self._failed(arrived, kind, body.get("errors", ()))
         if overrun() > LATE_SECONDS:
             self.late += 1
         if arrived.stays:
@@ -86,7 +90,6 @@ class Requests:
         found = {(one.get("source"), str(one["code"])) for one in (error["extensions"] for error in errors)}
         failures = {(source, code) for source, code in found if source and code.startswith("SOURCE_")}
         self.failures.update(failures)
-        arrived.codes = tuple(sorted({code for _, code in found}))
         arrived.sources = tuple(sorted({source for source, _ in failures}))
         if "SOURCE_TIMEOUT" in arrived.codes:
             self.deadlines[kind] += 1

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from time import perf_counter
 from typing import Any
 
 from graphql import ExecutionResult, GraphQLError, OperationType, get_named_type
 
-from gateway.audit import done_of
+from gateway.audit import FAILED, LEFT, Done, done_of
 from gateway.caller import Caller, news
 from gateway.errors import log_sources, of_source
 from gateway.limits import Prepared, prepare
@@ -148,6 +149,8 @@ class _Running:
     async def _recorded(self, work: Callable[[Context], Awaitable[Answer | None]]) -> Answer | None:
         """Within the deadline, with a context of its own, and in the audit trail."""
         principal, touched = self._caller.principal, Touched()
+        began, done = perf_counter(), LEFT
+        answer: Answer | None = None
         record = self._operations.record(self._operation, self._prepared, principal)
         with deadline(self._office.settings.door.deadline):
             try:
@@ -157,12 +160,15 @@ class _Running:
                         answer = await work(context)
                     finally:
                         context.release()
-                    if answer is not None:
-                        reading.done = done_of(answer.body, answer.ran)
-                return answer
+                    done = reading.done = done_of(answer.body, answer.ran) if answer is not None else Done()
             except SourceError as error:
                 log_sources([error])
-                return Answer({"errors": [of_source(error)]}, ran=False, available=False)
+                answer, done = Answer({"errors": [of_source(error)]}, ran=False, available=False), FAILED
+            finally:
+                self._office.requests.operation(
+                    record.kind.value, done, None if answer is None else answer.body, began
+                )
+        return answer
 
     def _lost(self, before: Principal, now: Principal) -> Answer | None:
         """The refusal where the caller might see before what the operation asks for, and may not now."""
