@@ -179,7 +179,7 @@ class HttpClient:
         try:
             return decoder.decode(answer.body)
         except (msgspec.DecodeError, ValueError) as error:
-            raise self._unexpected(error) from error
+            raise self.unexpected(error) from error
 
     def page(self, answer: Answer, pages: Pages[T]) -> tuple[T, int]:
         """A page of rows without those that do not fit, each once, and how many were dropped. Raises SourceBadResponse
@@ -187,13 +187,14 @@ class HttpClient:
         try:
             return pages.read(answer.body, self.drop)
         except (msgspec.DecodeError, ValueError) as error:
-            raise self._unexpected(error) from error
+            raise self.unexpected(error) from error
 
     def drop(self, kind: str, record_id: str | None) -> None:
         """Counts and logs a row that does not fit, for answers that are not read by ``page``."""
         self._traffic.drops.record(self.source, kind, record_id)
 
-    def _unexpected(self, error: Exception) -> SourceBadResponse:
+    def unexpected(self, error: Exception) -> SourceBadResponse:
+        """What an answer that could not be decoded means."""
         # msgspec's message names the place and the type, never a value.
         reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
         return SourceBadResponse(self.source, f"unexpected answer: {reason}")
