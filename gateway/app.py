@@ -130,6 +130,7 @@ class Gateway(Starlette):
         entrance = Entrance(
             inside,
             Clients(settings.door.trusted_proxies),
+            office.requests,
             # Whoever is not let in is told of to the trail, which runs by the time that requests come.
             refused=lambda client, code: office.audit.refused(client, code),
         )

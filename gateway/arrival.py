@@ -9,10 +9,10 @@ class Arrival:
 
     __slots__ = ("began", "codes", "kind", "outcome", "sources", "stays")
 
-    def __init__(self) -> None:
+    def __init__(self, stays: bool = False) -> None:
         self.began = perf_counter()
-        self.stays = False
-        """Has it become a connection that stays open?"""
+        self.stays = stays
+        """Is it a connection that stays open, or an operation on one?"""
         self.kind: str | None = None
         """Of its operation; None where it has none."""
         self.outcome = ""

@@ -1,13 +1,20 @@
-"""Where a request comes from: the connection's other end, or what a trusted proxy says that it was."""
+"""Where a request comes from and what it is called: by the connection's other end, or by the word of a trusted proxy."""
 
+import re
 from collections.abc import Callable, MutableMapping, Sequence
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.arrival import Arrival, arrival
+from gateway.request_ids import new_id, request_id
+
+if TYPE_CHECKING:
+    from gateway.requests import Requests
 
 Address = IPv4Address | IPv6Address
 
@@ -18,30 +25,55 @@ _REFUSED = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 4401: "UNAUTHENTICATED", 4
 """Statuses of HTTP and of WebSockets that say that a caller was not let in."""
 
 
-class Entrance:
-    """ASGI middleware around everything: whatever a request does knows its client, and none that is not let in goes
-    unnoticed, whichever route it took."""
+_ID = re.compile(r"[A-Za-z0-9._+/=-]{8,128}")
+"""What a request may be called by a proxy."""
 
-    def __init__(self, app: ASGIApp, clients: "Clients", refused: Callable[[str, str], None]) -> None:
+
+class Entrance:
+    """ASGI middleware around everything: whatever a request does knows its client and its id, each is counted, and none
+    that is not let in goes unnoticed, whichever route it took."""
+
+    def __init__(
+        self, app: ASGIApp, clients: "Clients", requests: "Requests", refused: Callable[[str, str], None]
+    ) -> None:
         """``refused`` is told the client and an error code."""
-        self._app, self._clients, self._refused = app, clients, refused
+        self._app, self._clients, self._requests, self._refused = app, clients, requests, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         client = self._clients.address(scope)
+        id_ = self._clients.id(scope) or new_id()
+        status = 0
 
         async def noting(message: MutableMapping[str, Any]) -> None:
-            if code := _REFUSED.get(message.get("status") or message.get("code") or 0):
+            nonlocal status
+            kind = message["type"]
+            if kind == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", id_.encode())]
+            if kind != "http.response.body" and (
+                code := _REFUSED.get(message.get("status") or message.get("code") or 0)
+            ):
                 self._refused(network(client), code)
             await send(message)
 
-        token = client_address.set(client)
+        requests, arrived, counts = self._requests, Arrival(), scope["type"] == "http"
+        requests.under_way += counts
+        tokens = client_address.set(client), request_id.set(id_), arrival.set(arrived)
         try:
             await self._app(scope, receive, noting)
+        except Exception:
+            status = status or 500  # by the server
+            raise
         finally:
-            client_address.reset(token)
+            requests.under_way -= counts
+            if counts:
+                requests.responded(arrived, scope["path"], status)
+            client_address.reset(tokens[0])
+            request_id.reset(tokens[1])
+            arrival.reset(tokens[2])
 
 
 class Clients:
@@ -60,11 +92,19 @@ class Clients:
         for header in reversed(Headers(scope=scope).getlist("x-forwarded-for")):
             hops += [hop.strip() for hop in reversed(header.split(","))]
         for hop, before in pairwise(hops):
-            if not self._trusts(hop) or _address(before) is None:
+            if not self.trusts(hop) or _address(before) is None:
                 return hop
         return hops[-1]
 
-    def _trusts(self, hop: str) -> bool:
+    def id(self, scope: Scope) -> str | None:
+        """What a trusted proxy calls the request (``X-Request-Id``); None where it is ours to name."""
+        if not self._networks or not scope.get("client") or not self._trusts(scope["client"][0]):
+            return None
+        told = Headers(scope=scope).get("x-request-id", "")
+        return told if _ID.fullmatch(told) else None
+
+    def trusts(self, hop: str) -> bool:
+        """Is this address one of theirs?"""
         address = _address(hop)
         return address is not None and any(address in network for network in self._networks)
 

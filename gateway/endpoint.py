@@ -15,7 +15,7 @@ from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, Operations, encoded
 from gateway.presence import Presence
-from gateway.request_ids import new_id, request_id
+from gateway.request_ids import request_id
 from gateway.signin.refused import NothingShown, SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
 from gateway.terms import BadWish, wishes
@@ -51,8 +51,7 @@ class GraphQLEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        presence, id_ = Presence(receive), new_id()
-        token = request_id.set(id_)
+        presence, id_ = Presence(receive), request_id.get()
         try:
             answer = await self._respond(scope, receive, presence, id_)
         except ClientLeft:
@@ -62,8 +61,6 @@ class GraphQLEndpoint:
             if not presence.gone or task is None or task.uncancel():
                 raise  # it is not the client who left, or not only
             return
-        finally:
-            request_id.reset(token)
         await answer(scope, receive, send)
 
     async def _respond(self, scope: Scope, receive: Receive, presence: Presence, id_: str) -> ASGIApp:
@@ -93,7 +90,7 @@ class GraphQLEndpoint:
         answer = await self._operations.run(
             operation, principal, id_, only_query=method == "GET", wished=wished, presence=presence
         )
-        return _shown(answer, media_type, id_, method)
+        return _shown(answer, media_type, method)
 
     async def _public(
         self, scope: Scope, headers: RequestHeaders, receive: Receive, id_: str, media_type: str
@@ -105,7 +102,7 @@ class GraphQLEndpoint:
             return None
         method = scope["method"]
         answer = await self._operations.run_public(operation, id_, only_query=method == "GET")
-        return None if answer is None else _shown(answer, media_type, id_, method)
+        return None if answer is None else _shown(answer, media_type, method)
 
     def _streams(self, accept: str, operation: Operation) -> bool:
         """Clients that take events and JSON want their one answer as JSON."""
@@ -114,7 +111,7 @@ class GraphQLEndpoint:
         ) or self._subscriptions.subscribes(operation)
 
 
-def _shown(answer: Answer, media_type: str, id_: str, method: str) -> Reply:
+def _shown(answer: Answer, media_type: str, method: str) -> Reply:
     if answer.refused is not None:
         return _not_let_in(answer.refused, media_type)
     kept = None
@@ -124,8 +121,7 @@ def _shown(answer: Answer, media_type: str, id_: str, method: str) -> Reply:
         status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
         kept = answer.kept if method == "GET" else None
     # An answer to GET with a cookie could otherwise be kept by what stands between, and given to the next caller.
-    headers = {"X-Request-Id": id_, **(kept or {"Cache-Control": "private, no-store"})}
-    return Reply(status, encoded(answer.body), media_type, headers)
+    return Reply(status, encoded(answer.body), media_type, kept or {"Cache-Control": "private, no-store"})
 
 
 def _answer_type(accept: str) -> str:

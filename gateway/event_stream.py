@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.caller import Caller, Ended, staying
 from gateway.office import Office
 from gateway.operations import Operation, encoded
-from gateway.request_ids import of_request
 from gateway.signin.refused import SignInRefused
 from gateway.subscriptions import Subscriptions
 
@@ -55,11 +54,11 @@ class EventStream:
                 )
             except SignInRefused as refused:
                 return await self._refusal(refused)(scope, receive, send)
-            with of_request(self._request_id):
+            with self._office.requests.staying("event-stream"):
                 await self._run(caller, receive, _Output(send), only_query=scope["method"] == "GET")
 
     async def _run(self, caller: Caller, receive: Receive, output: "_Output", *, only_query: bool) -> None:
-        await output.begin(self._request_id)
+        await output.begin()
         telling = asyncio.create_task(self._tell(caller, output, only_query), name="event-stream")
         watching = asyncio.create_task(caller.watch(), name="event-stream-watch")
         others = [
@@ -100,13 +99,12 @@ class _Output:
         self._send = send
         self._sending = asyncio.Lock()
 
-    async def begin(self, request_id: str) -> None:
+    async def begin(self) -> None:
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-store"),
             # nginx would collect events until its buffer is full.
             (b"x-accel-buffering", b"no"),
-            (b"x-request-id", request_id.encode()),
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._chunk(b"", more=True)

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from gateway.arrival import Arrival, arrival
 from gateway.caller import Caller, Ended, staying
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
@@ -85,8 +86,9 @@ class GraphQLSocket:
             await socket.close(4406, "Subprotocol not acceptable")
             return
         await socket.accept(SUBPROTOCOL)
-        async with aclosing(_Connection(socket, self._office, self._subscriptions)) as connection:
-            await connection.run()
+        with self._office.requests.staying("websocket"):
+            async with aclosing(_Connection(socket, self._office, self._subscriptions)) as connection:
+                await connection.run()
 
 
 class _Connection:
@@ -236,6 +238,7 @@ class _Connection:
 
     async def _run(self, message: _Subscribe, caller: Caller) -> None:
         request_id = new_id()
+        arrival.set(Arrival(stays=True))  # in this task's own context
         with of_request(request_id):
             try:
                 stream = self._subscriptions.stream(message.payload, caller, request_id, only_query=False)
