@@ -146,6 +146,28 @@ class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What takes longer is slow."""
 
 
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[telemetry]``: traces of requests, sent by OpenTelemetry's protocol."""
+
+    endpoint: str = ""
+    """The collector, by OTLP over HTTP; empty: no trace leaves the process."""
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    """Of requests whose caller does not say whether they are traced."""
+    service_name: Annotated[str, msgspec.Meta(min_length=1)] = "backoffice-gateway"
+    attributes: dict[str, str] = {}
+    """Of the service, such as ``deployment.environment.name``."""
+    headers: dict[str, str] = {}
+    """Sent to the collector."""
+    certificates: str | None = None
+    """A file of certificates to believe instead of the system's."""
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    """Seconds for one batch, retries included."""
+    trusted_callers: tuple[str, ...] | None = None
+    """Addresses or networks whose ``traceparent`` is continued; None: ``gateway.trusted_proxies``."""
+    traceparent_to: tuple[str, ...] = ()
+    """Vendors whose calls name the trace; nobody else is told of it."""
+
+
 class Viewing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[viewing]``: staff who look at the graph as a customer's person sees it."""
 
@@ -217,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True):
     viewing: Viewing = Viewing()
     logging: Logging = Logging()
     cache: Lifetimes = Lifetimes()
+    telemetry: Telemetry = Telemetry()
     redis: RedisSettings | None = None
     """None: this process is the only one, or the vendors' limits are divided among several by hand."""
 
@@ -283,6 +306,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         "logging",
         "redis",
         "cache",
+        "telemetry",
         "roles",
         "sources",
         "fields",
@@ -315,6 +339,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         ),
         viewing=_viewing(tables, name, environment),
         logging=_table(Logging, tables.get("logging", {}), "logging", name, environment),
+        telemetry=read_telemetry(tables, name, environment, sources),
         redis=read_redis(tables, name, environment),
         cache=_table(Lifetimes, tables.get("cache", {}), "cache", name, environment),
         api_keys=_api_keys(tables, name, environment),
@@ -470,12 +495,7 @@ def read_door(tables: Mapping[str, Any], name: str, environment: Mapping[str, st
             f"{name}: gateway.timezone: {door.timezone!r} is unknown; write it as Europe/London"
         ) from None
     for network in door.trusted_proxies:
-        try:
-            ip_network(network)
-        except ValueError:
-            raise SettingsError(
-                f"{name}: gateway.trusted_proxies: {network!r}: an address or network, such as 10.0.0.0/8"
-            ) from None
+        _require_network(network, "gateway.trusted_proxies", name)
     return door
 
 
@@ -487,6 +507,36 @@ def read_redis(tables: Mapping[str, Any], name: str, environment: Mapping[str, s
     if not settings.url.startswith(("redis://", "rediss://", "unix://")):
         raise SettingsError(f"{name}: redis.url: begin with redis://, rediss:// or unix://")
     return settings
+
+
+def read_telemetry(
+    tables: Mapping[str, Any], name: str, environment: Mapping[str, str], sources: Mapping[Kind, Source]
+) -> Telemetry:
+    """Where traces go. Raises SettingsError with what to mend."""
+    settings: Telemetry = _table(Telemetry, tables.get("telemetry", {}), "telemetry", name, environment)
+    if settings.endpoint and not re.match(r"https?://[^/]", settings.endpoint):
+        raise SettingsError(f"{name}: telemetry.endpoint: an address such as http://collector:4318")
+    if settings.certificates is not None and not Path(settings.certificates).is_file():
+        raise SettingsError(f"{name}: telemetry.certificates: there is no file {settings.certificates}")
+    for network in settings.trusted_callers or ():
+        _require_network(network, "telemetry.trusted_callers", name)
+    vendors = {source.row.vendor for source in sources.values()}
+    for vendor in settings.traceparent_to:
+        if vendor not in vendors:
+            known = ", ".join(sorted(vendors))
+            raise SettingsError(
+                f"{name}: telemetry.traceparent_to: {vendor!r} is not connected; there are {known}"
+            )
+    return settings
+
+
+def _require_network(network: str, place: str, name: str) -> None:
+    try:
+        ip_network(network)
+    except ValueError:
+        raise SettingsError(
+            f"{name}: {place}: {network!r}: an address or network, such as 10.0.0.0/8"
+        ) from None
 
 
 def _require_address(address: str, place: str, name: str) -> None:
