@@ -92,7 +92,7 @@ class Clients:
         for header in reversed(Headers(scope=scope).getlist("x-forwarded-for")):
             hops += [hop.strip() for hop in reversed(header.split(","))]
         for hop, before in pairwise(hops):
-            if not self.trusts(hop) or _address(before) is None:
+            if not self._trusts(hop) or _address(before) is None:
                 return hop
         return hops[-1]
 
@@ -103,8 +103,7 @@ class Clients:
         told = Headers(scope=scope).get("x-request-id", "")
         return told if _ID.fullmatch(told) else None
 
-    def trusts(self, hop: str) -> bool:
-        """Is this address one of theirs?"""
+    def _trusts(self, hop: str) -> bool:
         address = _address(hop)
         return address is not None and any(address in network for network in self._networks)
 
