@@ -6,8 +6,9 @@ u=6``, RFC 9218), never for more; and for fresher or older data than usual (``Ca
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 import msgspec
 
@@ -52,8 +53,24 @@ def wishes(headers: Mapping[str, str]) -> Wishes:
     return Wishes(began, seconds, _urgency(priority or ""), freshness)
 
 
-@contextmanager
-def terms(door: Door, principal: Principal, operation: str | None, wished: Wishes | None) -> Iterator[None]:
+class _Terms:
+    __slots__ = ("_caller", "_deadline")
+
+    def __init__(self, deadline: AbstractContextManager[None], caller: AbstractContextManager[None]) -> None:
+        self._deadline, self._caller = deadline, caller
+
+    def __enter__(self) -> None:
+        self._deadline.__enter__()
+        self._caller.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._caller.__exit__(*error)
+        self._deadline.__exit__(*error)
+
+
+def terms(
+    door: Door, principal: Principal, operation: str | None, wished: Wishes | None
+) -> AbstractContextManager[None]:
     """What is done inside ends in time and is as urgent as it may be. ``operation``: its name."""
     seconds = door.deadlines.get(operation, door.deadline) if operation else door.deadline
     urgency = Urgency.DASHBOARD if principal.organisation is None else Urgency.INTERACTIVE
@@ -64,8 +81,7 @@ def terms(door: Door, principal: Principal, operation: str | None, wished: Wishe
         urgency, began = max(urgency, wished.urgency), wished.began
         if wished.seconds is not None:
             seconds = min(seconds, wished.seconds)
-    with deadline(seconds, began, unhurried), calling_for(urgency, principal.organisation):
-        yield
+    return _Terms(deadline(seconds, began, unhurried), calling_for(urgency, principal.organisation))
 
 
 def _urgency(priority: str) -> Urgency:

@@ -1,7 +1,5 @@
 """For whom a call to a vendor is made: how urgent it is, and which organisation's it is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
 
@@ -23,14 +21,19 @@ Caller = tuple[Urgency, str | None]
 _caller: ContextVar[Caller] = ContextVar("caller", default=(Urgency.BACKGROUND, None))
 
 
-@contextmanager
-def calling_for(urgency: Urgency, organisation: str | None = None) -> Iterator[None]:
+class calling_for:  # noqa: N801 - said as ``with calling_for(...)``
     """All calls made inside are made for this caller."""
-    token = _caller.set((urgency, organisation))
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+
+    __slots__ = ("_caller", "_token")
+
+    def __init__(self, urgency: Urgency, organisation: str | None = None) -> None:
+        self._caller = urgency, organisation
+
+    def __enter__(self) -> None:
+        self._token = _caller.set(self._caller)
+
+    def __exit__(self, *error: object) -> None:
+        _caller.reset(self._token)
 
 
 def caller() -> Caller:

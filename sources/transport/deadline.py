@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 DEFAULT_SECONDS = 5.0
@@ -11,19 +11,28 @@ DEFAULT_SECONDS = 5.0
 
 class _Deadline:
     """``over``: what it was for has ended, so that it binds nobody who still has it in a copied context: work that goes on,
-    and a connection's next request, whose reading a server may resume in the context of the one before."""
+    and a connection's next request, whose reading a server may resume in the context of the one before. No generator, as
+    each request and call has one."""
 
-    __slots__ = ("ends_at", "over", "unhurried")
+    __slots__ = ("_token", "ends_at", "over", "unhurried")
 
     def __init__(self, ends_at: float, unhurried: float) -> None:
         self.ends_at, self.unhurried, self.over = ends_at, unhurried, False
+
+    def __enter__(self) -> None:
+        self._token = _deadline.set(self)
+
+    def __exit__(self, *error: object) -> None:
+        self.over = True
+        _deadline.reset(self._token)
 
 
 _deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
 
 
-@contextmanager
-def deadline(seconds: float, since: float | None = None, unhurried: float | None = None) -> Iterator[None]:
+def deadline(
+    seconds: float, since: float | None = None, unhurried: float | None = None
+) -> AbstractContextManager[None]:
     """All calls made inside must be answered within ``seconds`` from now, or from ``since`` on the loop's clock; an outer,
     earlier deadline stays. ``unhurried``: the seconds that it would be had the client not asked for less."""
     began = asyncio.get_running_loop().time() if since is None else since
@@ -31,28 +40,15 @@ def deadline(seconds: float, since: float | None = None, unhurried: float | None
     outer = _deadline.get()
     if outer is not None and not outer.over:
         ends_at, others = min(ends_at, outer.ends_at), min(others, outer.unhurried)
-    inner = _Deadline(ends_at, others)
-    token = _deadline.set(inner)
-    try:
-        yield
-    finally:
-        inner.over = True
-        _deadline.reset(token)
+    return _Deadline(ends_at, others)
 
 
-@contextmanager
-def shared_deadline() -> Iterator[None]:
+def shared_deadline() -> AbstractContextManager[None]:
     """For a call that others may wait for as well: one client's hurry does not end it, but whoever asked first has no
     more than the gateway gives."""
     outer, now = _deadline.get(), asyncio.get_running_loop().time()
     ends_at = now + DEFAULT_SECONDS if outer is None or outer.over else outer.unhurried
-    inner = _Deadline(ends_at, ends_at)
-    token = _deadline.set(inner)
-    try:
-        yield
-    finally:
-        inner.over = True
-        _deadline.reset(token)
+    return _Deadline(ends_at, ends_at)
 
 
 @contextmanager

@@ -122,14 +122,19 @@ def itemised() -> Itemised:
 _reading: ContextVar[Reading | None] = ContextVar("reading", default=None)
 
 
-@contextmanager
-def reading_as(reading: Reading) -> Iterator[None]:
+class reading_as:  # noqa: N801 - said as ``with reading_as(...)``
     """Ports read inside take what the cache has. Whoever says nothing reads live."""
-    token = _reading.set(reading)
-    try:
-        yield
-    finally:
-        _reading.reset(token)
+
+    __slots__ = ("_reading", "_token")
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def __enter__(self) -> None:
+        self._token = _reading.set(self._reading)
+
+    def __exit__(self, *error: object) -> None:
+        _reading.reset(self._token)
 
 
 def current_reading() -> Reading | None:
