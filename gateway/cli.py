@@ -117,8 +117,8 @@ def serve(
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
 ) -> None:
     """The gateway over the systems that gateway.toml names."""
-    configure()
     settings = read_settings(config)
+    configure(settings.logging)
     # uvicorn gives a signal back when it has stopped: by default this one would end us before an embedded database is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ledger_at(settings.database) as url:
@@ -129,7 +129,7 @@ def serve(
             stop(str(error))
         except (OwnFieldError, PolicyError, SettingsError) as error:
             stop(f"{config.name}: {error}")
-        Server(application, host, port, log_level="info").run()
+        Server(application, host, port, log_level=settings.logging.level).run()
 
 
 @app.command()

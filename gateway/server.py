@@ -38,6 +38,7 @@ class Server(uvicorn.Server):
         self._app = app
         settings: dict[str, Any] = {
             "access_log": False,
+            "log_config": None,  # as all logs go
             "log_level": "warning",
             # Addresses of clients are worked out from gateway.trusted_proxies.
             "proxy_headers": False,
