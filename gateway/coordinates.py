@@ -36,6 +36,8 @@ class Asked(NamedTuple):
     coordinates: tuple[str, ...]
     personal: tuple[str, ...]
     """Categories of personal data among them."""
+    denied: tuple[str, ...]
+    """What else it asks for, by coordinate; what stands below is not looked at."""
 
 
 class Coordinates:
@@ -70,6 +72,7 @@ class Coordinates:
     def _walked(self, held: frozenset[str], choices: tuple[bool, ...]) -> Asked:
         denied, chosen = self._policy.denied(held), dict(zip(self._booleans, choices, strict=True))
         places: set[Place] = set()
+        refused: set[Place] = set()
         root = self._schema.get_root_type(self._operation.operation)
         todo: list[tuple[Any, SelectionSetNode]] = [(root, self._operation.selection_set)]
         spread: set[str] = set()
@@ -88,6 +91,8 @@ class Coordinates:
                 elif isinstance(selection, FieldNode):
                     place = (parent.name, selection.name.value)
                     field = self._schema.get_field(parent, selection.name.value)
+                    if place in denied:
+                        refused.add(place)
                     if field is None or place in denied or place[1] == "__typename":
                         continue
                     places.add(place)
@@ -97,11 +102,16 @@ class Coordinates:
                     condition: Any = getattr(selection, "type_condition", None)
                     type_ = self._schema.type_map[condition.name.value] if condition else parent
                     todo.append((type_, selection.selection_set))  # type: ignore[attr-defined]
-        coordinates = tuple(sorted(f"{type_name}.{field}" for type_name, field in places))
+        coordinates = _names(places)
         declared = self._policy.rules.of_field
         personal = {declared[place].personal for place in places if place in declared}
         called = self._operation.name.value if self._operation.name else None
-        return Asked(self._operation.operation, called, coordinates, tuple(sorted(filter(None, personal))))
+        categories = tuple(sorted(filter(None, personal)))
+        return Asked(self._operation.operation, called, coordinates, categories, _names(refused))
+
+
+def _names(places: set[Place]) -> tuple[str, ...]:
+    return tuple(sorted(f"{type_name}.{field}" for type_name, field in places))
 
 
 def _is_boolean(type_: Any) -> bool:

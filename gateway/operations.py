@@ -1,13 +1,15 @@
 """One operation's way, the same over HTTP, event streams and sockets: limits, sources as the caller may see them, run."""
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import msgspec
 from graphql import ExecutionResult, GraphQLError, OperationType
 
-from gateway import freshness
+from gateway import freshness, xray
 from gateway.audit import FAILED, LEFT, done_of
+from gateway.coordinates import Asked
 from gateway.errors import formatted, log_sources, of_source
 from gateway.limits import Prepared, prepare
 from gateway.office import Office
@@ -20,6 +22,7 @@ from sources.layers.cache.freshness import LIVE, Demand, Reading, reading_as
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
+from sources.ports.trace import here, span
 from sources.transport.deadline import deadline
 
 encoded = msgspec.json.Encoder(decimal_format="string").encode
@@ -76,13 +79,42 @@ class Operations:
         wished: Wishes | None = None,
         presence: Presence | None = None,
     ) -> Answer:
-        """A query or mutation, within the deadline. ``only_query``: nothing that changes something. Whatever it comes to
-        is recorded; what cannot be is not run. A query ends when the client is not present any more."""
+        """A query or mutation, within the deadline, and how it ran where that is to be told. ``only_query``: nothing that
+        changes something. Whatever it comes to is recorded; what cannot be is not run. A query ends when the client is not
+        present any more."""
+        running = partial(
+            self._run,
+            operation,
+            principal,
+            request_id,
+            only_query=only_query,
+            wished=wished,
+            presence=presence,
+        )
+        if operation.extensions is None and here() is None:
+            return await running()
+        asked = xray.asked_for(operation.extensions)
+        answer: Answer = await xray.watched(running, encoded, principal, request_id, asked=asked)
+        return answer
+
+    async def _run(
+        self,
+        operation: Operation,
+        principal: Principal,
+        request_id: str,
+        *,
+        only_query: bool,
+        wished: Wishes | None = None,
+        presence: Presence | None = None,
+    ) -> Answer:
         audit, touched = self._office.audit, Touched()
-        prepared, refusals = self._prepared(operation, principal, only_query)
-        record = self.record(operation, prepared, principal)
+        with span("parse", "document"):
+            prepared, refusals = self._prepared(operation, principal, only_query)
+            record = self.record(operation, prepared, principal)
         with terms(self._office.settings.door, principal, record.name, wished):
             refused = prepared and demanded(self._office, principal, prepared.kind(operation.operation_name))
+            if (at := here()) is not None:
+                xray.tell_of(at, self._asked(operation, prepared, principal) if prepared else None)
             answer: Answer | None = None
             done = LEFT
             try:
@@ -155,14 +187,7 @@ class Operations:
 
     def record(self, operation: Operation, prepared: Prepared | None, principal: Principal) -> AuditRecord:
         """What is known of it before it runs."""
-        asked = None
-        if prepared is not None:
-            asked = prepared.asked(
-                operation.operation_name,
-                self._office.schema.policy,
-                principal.held,
-                operation.variables or {},
-            )
+        asked = self._asked(operation, prepared, principal) if prepared is not None else None
         return self._office.audit.record(
             _KINDS[asked.type] if asked else AuditKind.QUERY,
             principal,
@@ -170,6 +195,10 @@ class Operations:
             coordinates=asked.coordinates if asked else (),
             personal=asked.personal if asked else (),
         )
+
+    def _asked(self, operation: Operation, prepared: Prepared, principal: Principal) -> Asked | None:
+        name, variables = operation.operation_name, operation.variables or {}
+        return prepared.asked(name, self._office.schema.policy, principal.held, variables)
 
     async def _answer(
         self,
@@ -180,7 +209,8 @@ class Operations:
         request_id: str,
         demand: Demand,
     ) -> Answer:
-        context = await self._office.context(principal, touched)
+        with span("context", "caller's view"):
+            context = await self._office.context(principal, touched)
         cache = self._office.cache
         reading = Reading(cache.demand(demand), cache.clock()) if cache is not None else None
         try:

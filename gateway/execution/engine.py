@@ -22,6 +22,7 @@ from gateway.execution.mentions import mentioned
 from gateway.execution.plan import NotPlannable, Plan
 from gateway.execution.replay import ReplayExecutor, Row
 from resolvers.context import Context
+from sources.ports.trace import here, span
 
 SEEN_DOCUMENTS = 10_000
 """Of which is known that they came once."""
@@ -85,11 +86,12 @@ class Engine:
     ) -> ExecutionResult:
         """``document`` is ``text`` parsed and valid. A plan is made when a document comes a second time: a flood of
         unique ones costs no more than graphql-core's own first time."""
-        executor = self._executor(document, context, variables, operation_name)
-        if isinstance(executor, list):
-            return ExecutionResult(None, executor)
-        kept = self._document(text, document, context)
-        plan = self._plan(kept, executor, operation_name) if kept else None
+        with span("plan", "plan"):
+            executor = self._executor(document, context, variables, operation_name)
+            if isinstance(executor, list):
+                return ExecutionResult(None, executor)
+            kept = self._document(text, document, context)
+            plan = self._plan(kept, executor, operation_name) if kept else None
         if kept is None or plan is None:
             result = executor.execute_operation()
             return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
@@ -101,9 +103,9 @@ class Engine:
             if plan.size != size:
                 self._bound(kept)
             if not run.failed:
-                self.counts["columns"] += 1
+                self._went("columns")
                 return ExecutionResult(data, run.errors() or None)
-            self.counts["replayed"] += 1
+            self._went("replayed")
             return await self._replay(run, executor)
         finally:
             run.release()
@@ -140,6 +142,11 @@ class Engine:
         result = executor.execute_operation()
         return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
 
+    def _went(self, way: str) -> None:
+        self.counts[way] += 1
+        if (at := here()) is not None:
+            at.trace.said["way"] = way
+
     def _executor(
         self,
         document: DocumentNode,
@@ -165,7 +172,7 @@ class Engine:
 
     def _document(self, text: str, document: DocumentNode, context: Context) -> _Kept | None:
         if len(text) > KEPT_LENGTH:
-            self.counts["too long to plan"] += 1
+            self._went("too long to plan")
             return None
         kept = self._kept.get(text)
         if kept is not None:
@@ -176,7 +183,7 @@ class Engine:
             self._seen[name] = None
             if len(self._seen) > SEEN_DOCUMENTS:
                 self._seen.popitem(last=False)
-            self.counts["first seen"] += 1
+            self._went("first seen")
             return None
         del self._seen[name]
         kept = self._kept[text] = _Kept(text, document, self._decides(document, context))
@@ -195,7 +202,7 @@ class Engine:
         plan = kept.refusal or self._variant(kept, executor, operation_name)
         if isinstance(plan, Plan) and plan.refusal is None:
             return plan
-        self.counts[plan if isinstance(plan, str) else str(plan.refusal)] += 1
+        self._went(plan if isinstance(plan, str) else str(plan.refusal))
         return None
 
     def _variant(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | str:
@@ -203,6 +210,8 @@ class Engine:
         chosen = tuple(coerced.get(name) for name in kept.steering)
         key = (operation_name, chosen, executor.held & kept.decides)
         plan = kept.plans.get(key)
+        if (at := here()) is not None:
+            at.trace.said["known"] = plan is not None
         if plan is not None:
             kept.plans.move_to_end(key)
             return plan

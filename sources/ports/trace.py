@@ -162,7 +162,7 @@ class Trace:
         self.spans: list[Span] = []
         self.cost: Counter[str] = Counter()
         """What vendors were asked for, by source, in calls or in the vendor's own points."""
-        self.said: dict[str, Number] = {}
+        self.said: dict[str, object] = {}
         """Of the operation as a whole."""
         self.dropped = 0
         """Spans beyond the bound."""
@@ -178,6 +178,11 @@ class Trace:
         span = Span(self, len(self.spans) + 1, parent.id if parent is not None else None, kind, name)
         self.spans.append(span)
         return span
+
+    @property
+    def closed(self) -> bool:
+        """Is its request answered?"""
+        return self._closed
 
     def close(self) -> list[Span]:
         """All its spans, which it lets go of: contexts that outlive the request hold on to the trace."""
