@@ -6,15 +6,22 @@ there is counts failures in a row and lets everybody in again at once, and costs
 
 import asyncio
 from collections import deque
+from math import inf
 from typing import Literal
 
 from sources.ports.errors import SourceUnavailable
 
 REMEMBERED_SECONDS = 10.0
+REMEMBERED_CALLS = 20
+"""More only where it takes more failures than half of them: all that went well in ten seconds would keep a source that has
+ended from being left alone for as long."""
 SHARE = 0.5
 """Of the remembered calls, how many must have failed."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 4.0
 """Seconds until a single call is tried; twice as long after each that fails."""
+PROBE_SECONDS = 1.0
+"""A single call that has had no answer for so long keeps the next from being tried no longer: it may never get one, though
+the source is back."""
 
 
 class CircuitOpen(SourceUnavailable):
@@ -25,18 +32,22 @@ State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
-    """For one endpoint class of one source; opens at no fewer than ``fewest`` failures. Every call that was admitted ends in ``succeeded``, ``failed`` or ``gone``,
-    with what ``admit`` gave."""
+    """For one endpoint class of one source; opens at no fewer than ``fewest`` failures. Every call that was admitted ends in
+    ``succeeded``, ``failed`` or ``gone``, with what ``admit`` gave: the number of the try that it is, 0 where it is none."""
 
     def __init__(self, source: str, fewest: float) -> None:
         self._source = source
         self._fewest = fewest
-        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=200)
+        self._outcomes: deque[tuple[float, bool]] = deque(
+            maxlen=REMEMBERED_CALLS if fewest == inf else max(REMEMBERED_CALLS, int(2 * fewest))
+        )
         self._failures = 0
         self._pause = FIRST_PAUSE
         self._opens_at: float | None = None
         """When a call may be tried again; None while closed."""
-        self._probing = False
+        self._probing_until: float | None = None
+        """While a single call is tried no other is; None where none is under way."""
+        self._probes = 0
         self.opened = 0
         """How many times it opened."""
         self.kept_away = 0
@@ -46,51 +57,55 @@ class Breaker:
     def state(self) -> State:
         if self._opens_at is None:
             return "closed"
-        return "half-open" if self._probing or self._opens_at <= _now() else "open"
+        return "half-open" if self._probing_until is not None or self._opens_at <= _now() else "open"
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may be tried; None while closed."""
         return None if self._opens_at is None else max(0.0, self._opens_at - _now())
 
-    def admit(self) -> bool:
-        """Raises CircuitOpen while it is open, and for all but one call while it is half-open: True for that one."""
+    def admit(self) -> int:
+        """Raises CircuitOpen while it is open, and while it is half-open for all but one call at a time."""
         if self._opens_at is None:
-            return False
-        wait = self._opens_at - _now()
-        if self._probing or wait > 0:
+            return 0
+        now = _now()
+        wait = max(self._opens_at, self._probing_until or 0.0) - now
+        if wait > 0:
             self.kept_away += 1
             raise CircuitOpen(
                 self._source,
                 "failed too often just now; left alone for a moment",
                 retry_after=round(max(wait, 0.1), 3),
             )
-        self._probing = True
-        return True
+        self._probing_until = now + PROBE_SECONDS
+        self._probes += 1
+        return self._probes
 
-    def succeeded(self, probe: bool) -> None:
-        if probe:
-            self._opens_at, self._probing, self._pause = None, False, FIRST_PAUSE
+    def succeeded(self, probe: int) -> None:
+        if probe and self._opens_at is not None:
+            self._opens_at, self._probing_until, self._pause = None, None, FIRST_PAUSE
             self._outcomes.clear()
             self._failures = 0
         elif self._failures and self._opens_at is None:
             self._note(False)
 
-    def failed(self, probe: bool) -> None:
+    def failed(self, probe: int) -> None:
         if probe:
-            self._probing = False
-            self._pause = min(LONGEST_PAUSE, self._pause * 2)
-            self._opens_at = _now() + self._pause
+            # One that was tried before the last says nothing new.
+            if probe == self._probes and self._opens_at is not None:
+                self._probing_until = None
+                self._pause = min(LONGEST_PAUSE, self._pause * 2)
+                self._opens_at = _now() + self._pause
         elif self._opens_at is None:  # one that was under way when it opened says nothing new
             self._note(True)
             if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
                 self._opens_at = _now() + self._pause
                 self.opened += 1
 
-    def gone(self, probe: bool) -> None:
+    def gone(self, probe: int) -> None:
         """The call ended without saying anything about the source: its caller left, or it was refused for its own sake."""
-        if probe:
-            self._probing = False
+        if probe == self._probes:
+            self._probing_until = None
 
     def _note(self, failure: bool) -> None:
         now = _now()

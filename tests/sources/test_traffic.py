@@ -259,6 +259,51 @@ async def test_callers_in_a_hurry_and_bad_requests_open_no_breaker() -> None:
         assert isinstance(await outcome(client), Answer)
 
 
+async def test_all_that_went_well_before_does_not_keep_a_source_that_ended_from_being_left_alone() -> None:
+    async with vendor() as one:
+        client, traffic = one.client()
+        one.sandbox.faults.add("fail", status=503, times=1)
+        await asyncio.gather(*(outcome(client) for _ in range(150)))
+        one.sandbox.log.clear()
+        one.sandbox.faults.add("fail", status=503)
+        while traffic.state().trouble is None:
+            await outcome(client)
+
+    assert one.calls <= 20
+
+
+async def test_a_try_that_is_never_answered_does_not_keep_a_source_away_that_is_back() -> None:
+    async with vendor() as one:
+        client, traffic = one.client()
+        one.sandbox.faults.add("fail", "/", status=503)
+        while traffic.state().trouble is None:
+            await outcome(client)
+        one.sandbox.faults.clear()
+        one.sandbox.faults.add("hang", "/lost")
+
+        async def lost() -> object:
+            with deadline(60):
+                return await outcome(client, "/lost")
+
+        loop, trying = asyncio.get_running_loop(), []
+        async with asyncio.timeout(10):
+            while not one.sandbox.log.calls(path_prefix="/lost"):
+                trying.append(asyncio.create_task(lost()))
+                await asyncio.sleep(0.05)
+            began = loop.time()
+            while not isinstance(await outcome(client), Answer):
+                await asyncio.sleep(0.05)
+        took = loop.time() - began
+        waiting = [task for task in trying if not task.done()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+        assert len(waiting) == 1
+        assert took < 5
+        assert isinstance(await outcome(client), Answer)  # that it was given up says nothing
+
+
 async def test_a_probe_whose_caller_leaves_lets_the_next_one_try() -> None:
     async with vendor() as one:
         client, traffic = one.client()
