@@ -105,10 +105,14 @@ class _Meter:
         allowed = self.allowed[urgency]
         if among == 1 or not self.limit.shared:
             return allowed
-        if self.seen_until > _now():
+        now = _now()
+        if self.seen_until > now:
             # What was left when they were last told is left to all of them together.
-            return self.own + max(0, allowed - self.seen) // among
-        return max(1, allowed // among)
+            part = self.own + max(0, allowed - self.seen) // among
+        else:
+            part = max(1, allowed // among)
+        # The part is of calls of one's own: what the vendor tells of the others' takes nothing from it.
+        return part if self.window is None else min(allowed, part + self.window.others(now))
 
     def part(self, organisation: str) -> Window:
         window = self.parts.get(organisation)
@@ -132,10 +136,12 @@ class _Meter:
 class _Lane:
     """The limits that count one endpoint class's calls."""
 
-    __slots__ = ("_keys", "gates", "shared", "windows")
+    __slots__ = ("_keys", "gates", "place", "shared", "windows")
 
     def __init__(self, windows: tuple[_Meter, ...], gates: tuple[_Meter, ...]) -> None:
         self.windows, self.gates = windows, gates
+        self.place = Place(self)
+        """What all calls hold that Redis knows nothing of."""
         self.shared = tuple(meter for meter in (*windows, *gates) if meter.limit.shared)
         self._keys: tuple[str, ...] | None = None
 
@@ -203,9 +209,20 @@ class Budget:
         self._pump: asyncio.Task[None] | None = None
         self.queueing = tuple(Queueing() for _ in Urgency)
 
+    def at_once(self, endpoint: str) -> Place | None:
+        """The right to make one call; ``leave`` gives it back. None where it has to be waited for, or be asked of Redis."""
+        if self._queues or self._shared is not None:
+            return None
+        urgency, organisation = caller()
+        lane = self._lane(endpoint)
+        if self._take(lane, urgency, organisation, _now()):
+            return None
+        self.queueing[urgency].seconds.observe(0.0)
+        return lane.place
+
     async def enter(self, endpoint: str) -> Place:
-        """The right to make one call; ``leave`` gives it back. Raises SourceRateLimited when none can be had before the
-        deadline, SourceTimeout when the calls under way outlast it."""
+        """The same with waiting. Raises SourceRateLimited when none can be had before the deadline, SourceTimeout when the
+        calls under way outlast it."""
         urgency, organisation = caller()
         began = perf_counter()
         try:
@@ -313,12 +330,14 @@ class Budget:
         # While Redis is away nobody knows what the other replicas take.
         among = self._shared.replicas if self._shared is not None and self._shared.unsettled else 1
         for meter in lane.gates:
-            if meter.used >= meter.allowed_to(urgency, among):
+            allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
+            if meter.used >= allowed:
                 return inf
         wait = 0.0
         for meter in lane.windows:
-            window, allowed = meter.window, meter.allowed_to(urgency, among)
+            window = meter.window
             assert window is not None
+            allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if organisation is not None and meter.divided:
                 part, mine = meter.part(organisation), self._part_of(meter, among)
                 used = part.total(now)

@@ -32,6 +32,10 @@ class Window:
             self._foreign = 0
         return self._own + self._foreign
 
+    def others(self, now: float) -> int:
+        """Those among them that the vendor told of."""
+        return self._foreign if self._foreign_until > now else 0
+
     def add(self, now: float) -> None:
         """Counts a call made now."""
         part = int(now / self._width)
