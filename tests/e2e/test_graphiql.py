@@ -1,6 +1,7 @@
 """GraphiQL in a real browser: sign in, run a query, see the answer, and call no other host.
 
-`browser_page`, `choose_persona`, `run_query` and `response_text` serve any test that opens the page.
+`browser_page`, `choose_persona`, `run_query` and `response_text` serve any test that opens the page; `serve_page` has one
+without the rest of the gateway.
 """
 
 import asyncio
@@ -177,19 +178,24 @@ class StandIn:
     url: str
     tokens_issued: list[str]
     tokens_valid: set[str]
+    xray: Any = None
+    """`extensions.xray` of answers to those who ask for one; None: the gateway gives none."""
+    asked: list[Any] = field(default_factory=list)
+    """What was posted to /graphql."""
 
 
 @pytest.fixture
 def page_server() -> Iterator[StandIn]:
-    yield from _serve(CONFIG)
+    yield from serve_page(CONFIG)
 
 
 @pytest.fixture
 def server_without_personas() -> Iterator[StandIn]:
-    yield from _serve(GraphiQLConfig(queries=CONFIG.queries))
+    yield from serve_page(GraphiQLConfig(queries=CONFIG.queries))
 
 
-def _serve(config: GraphiQLConfig) -> Iterator[StandIn]:
+def serve_page(config: GraphiQLConfig) -> Iterator[StandIn]:
+    """Until it is asked for the next one."""
     listening = socket.create_server(("127.0.0.1", 0))
     stand_in = StandIn(f"http://127.0.0.1:{listening.getsockname()[1]}", [], {"typed-by-hand"})
 
@@ -197,11 +203,15 @@ def _serve(config: GraphiQLConfig) -> Iterator[StandIn]:
         if request.headers.get("Authorization", "").removeprefix("Bearer ") not in stand_in.tokens_valid:
             return JSONResponse({"errors": [{"message": "sign in"}]}, 401)
         asked = await request.json()
+        stand_in.asked.append(asked)
         result = await SCHEMA.execute(
             asked["query"], asked.get("variables"), operation_name=asked.get("operationName")
         )
         errors = [error.formatted for error in result.errors or ()]
-        return JSONResponse({"data": result.data} | ({"errors": errors} if errors else {}))
+        answer = {"data": result.data} | ({"errors": errors} if errors else {})
+        if stand_in.xray is not None and asked.get("extensions") == {"xray": True}:
+            answer["extensions"] = {"xray": stand_in.xray}
+        return JSONResponse(answer)
 
     async def token(request: Request) -> JSONResponse:
         persona = (await request.json())["persona"]

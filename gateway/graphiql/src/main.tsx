@@ -5,6 +5,7 @@ import "@graphiql/plugin-doc-explorer/style.css";
 import "@graphiql/plugin-history/style.css";
 import "graphiql/graphiql.css";
 import "./page.css";
+import "./xray/xray.css";
 import "./workers";
 import { createRoot } from "react-dom/client";
 import { loadConfig, type Config } from "./config";

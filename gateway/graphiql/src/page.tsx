@@ -10,6 +10,9 @@ import { personaSession, sessionFetch, socketParams, tokenSession, type Session 
 import { SignIn } from "./sign-in";
 import { pageStorage, personaChoice } from "./storage";
 import { openingTab, sampleTab } from "./tabs";
+import { XrayButton } from "./xray/button";
+import { askingForXray } from "./xray/choice";
+import { XrayPanel } from "./xray/panel";
 
 export function Page({ config }: { config: Config }) {
   const personaOf = (id: string) => config.personas.find((persona) => persona.id === id);
@@ -37,11 +40,13 @@ export function Page({ config }: { config: Config }) {
   // A new fetcher makes GraphiQL ask for the schema again, as the new caller sees it.
   const fetcher = useMemo(
     () =>
-      createGraphiQLFetcher({
-        url: config.endpoint,
-        fetch: sessionFetch(session, hint, (text) => setProblem({ of: session, text })),
-        wsClient: socket,
-      }),
+      askingForXray(
+        createGraphiQLFetcher({
+          url: config.endpoint,
+          fetch: sessionFetch(session, hint, (text) => setProblem({ of: session, text })),
+          wsClient: socket,
+        }),
+      ),
     [config.endpoint, session, hint, socket],
   );
   const samples = useMemo(() => config.queries.map(sampleTab), [config.queries]);
@@ -87,9 +92,13 @@ export function Page({ config }: { config: Config }) {
                 {prettify}
                 {merge}
                 {copy}
+                <XrayButton />
               </>
             )}
           </GraphiQL.Toolbar>
+          <GraphiQL.Footer>
+            <XrayPanel />
+          </GraphiQL.Footer>
         </GraphiQL>
       </main>
     </>

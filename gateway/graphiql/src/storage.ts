@@ -1,4 +1,4 @@
-/** What the browser remembers for this page: tabs, panes, theme, history and the persona's id; never a token. */
+/** What the browser remembers for this page: tabs, panes, theme, history, the persona's id, X-ray; never a token. */
 
 const PREFIX = "backoffice-gateway:";
 
@@ -17,6 +17,18 @@ export const personaChoice = {
   read: () => pageStorage.getItem("persona") ?? "",
   write: (id: string) =>
     void attempt(() => (id ? pageStorage.setItem("persona", id) : pageStorage.removeItem("persona"))),
+};
+
+/** Ids of the tabs whose queries ask for an X-ray. */
+export const xrayTabs = {
+  read: () => (pageStorage.getItem("xray:tabs") ?? "").split(" ").filter(Boolean),
+  write: (ids: string[]) => void attempt(() => pageStorage.setItem("xray:tabs", ids.join(" "))),
+};
+
+/** Of the response's column, in percent. */
+export const xrayHeight = {
+  read: () => Number(pageStorage.getItem("xray:height")) || 65,
+  write: (percent: number) => void attempt(() => pageStorage.setItem("xray:height", `${percent}`)),
 };
 
 function ownKeys(): string[] {
