@@ -5,13 +5,16 @@ import re
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.settings import Telemetry
 from sources.ports.trace import Span, Trace, here
+
+if TYPE_CHECKING:
+    from gateway.office import Office
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -106,12 +109,13 @@ class Tracing:
 class Traced:
     """ASGI middleware: operations and files over HTTP, from their arrival to the last byte of the answer."""
 
-    def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
-        self._app, self._tracing = app, tracing
+    def __init__(self, app: ASGIApp, office: "Office") -> None:
+        """``office`` is open by the time that requests come."""
+        self._app, self._office = app, office
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = _route(scope["path"]) if scope["type"] == "http" else None
-        trace = self._tracing.arriving(scope) if route is not None else None
+        trace = self._office.tracing.arriving(scope) if route is not None else None
         if route is None or trace is None:
             await self._app(scope, receive, send)
             return
@@ -128,7 +132,7 @@ class Traced:
             with request:
                 await self._app(scope, receive, noting)
         finally:
-            self._tracing.finished(trace)
+            self._office.tracing.finished(trace)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
