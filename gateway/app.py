@@ -28,6 +28,7 @@ from gateway.settings import Settings
 from gateway.signin.refused import SignInRefused, challenge
 from gateway.sockets import GraphQLSocket
 from gateway.terms import terms
+from gateway.tracing import Traced
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
@@ -128,7 +129,7 @@ class Gateway(Starlette):
                 await others(scope, receive, send)
 
         entrance = Entrance(
-            inside,
+            Traced(inside, office) if settings.telemetry.endpoint else inside,
             Clients(settings.door.trusted_proxies),
             office.requests,
             # Whoever is not let in is told of to the trail, which runs by the time that requests come.
@@ -171,12 +172,14 @@ async def _file(office: Office, request: Request) -> Response:
             {"message": "this link has expired or is not yours; ask the graph for a new one"}, 404
         )
     try:
-        with terms(office.settings.door, principal, None, None):
-            async with office.audit.reading(record, touched) as reading:
-                sources = await office.sources_for(principal, touched)
-                found = await content(what, principal, office.schema.policy, sources)
-                if found is None:
-                    reading.done = NOT_THERE
+        with (
+            terms(office.settings.door, principal, None, None),
+            office.audit.reading(record, touched) as reading,
+        ):
+            sources = await office.sources_for(principal, touched)
+            found = await content(what, principal, office.schema.policy, sources)
+            if found is None:
+                reading.done = NOT_THERE
     except SourceError as error:
         log_sources([error])
         said = of_source(error)

@@ -11,7 +11,8 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from sources.layers.touched import Owner, Touched
 from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, AuditStore, Stage
 from sources.ports.common import Ref
 from sources.ports.errors import SourceError, SourceUnavailable
+from sources.ports.trace import span
 from sources.transport.deadline import deadline, remaining
 
 FLUSH_SECONDS = 0.4
@@ -90,12 +92,25 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Reading:
-    """A read that is recorded when it ends; ``done`` is how."""
+    """A read that is recorded when the block ends; ``done`` is how."""
 
-    __slots__ = ("done",)
+    __slots__ = ("_record", "_touched", "_trail", "done")
 
-    def __init__(self) -> None:
-        self.done = Done()
+    def __init__(self, trail: "AuditTrail", record: AuditRecord, touched: Touched) -> None:
+        self._trail, self._record, self._touched = trail, record, touched
+        self.done = _OK
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self.done = LEFT
+        elif isinstance(error, Exception):
+            self.done = _failed(error)
+        self._trail.read(self._record, self._touched, self.done)
 
 
 class Writing:
@@ -170,26 +185,15 @@ class AuditTrail:
             personal=personal,
         )
 
-    @asynccontextmanager
-    async def reading(self, record: AuditRecord, touched: Touched) -> AsyncIterator["Reading"]:
-        """Runs its body and records how it ended. Raises SourceUnavailable when reads must be recorded and cannot be."""
+    def reading(self, record: AuditRecord, touched: Touched) -> Reading:
+        """A block whose end is recorded. Raises SourceUnavailable when reads must be recorded and cannot be."""
         if self._settings.reads == "required" and self._full():
             raise SourceUnavailable("audit", "reads cannot be recorded; is the ledger's database away?")
-        reading = Reading()
-        try:
-            yield reading
-        except asyncio.CancelledError:
-            reading.done = Done(AuditOutcome.UNKNOWN, ("CANCELLED",))
-            raise
-        except Exception as error:
-            reading.done = _failed(error)
-            raise
-        finally:
-            self.read(record, touched, reading.done)
+        return Reading(self, record, touched)
 
     def read(self, record: AuditRecord, touched: Touched | None = None, done: Done | None = None) -> None:
         """Hands over an operation that has ended. Costs its caller next to nothing."""
-        asyncio.get_running_loop().call_soon(self._add, record, touched, done or Done())
+        asyncio.get_running_loop().call_soon(self._add, record, touched, done or _OK)
 
     @asynccontextmanager
     async def writing(self, record: AuditRecord, touched: Touched | None = None) -> AsyncIterator[Writing]:
@@ -295,8 +299,9 @@ class AuditTrail:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Queued(record, {}, written))
         self._urgent.set()
-        async with asyncio.timeout(remaining()):
-            await written
+        with span("audit", "recorded before it is done"):
+            async with asyncio.timeout(remaining()):
+                await written
 
     # -- writing ------------------------------------------------------------------------------------------------
 

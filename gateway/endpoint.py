@@ -14,7 +14,7 @@ from gateway.http import Reply, RequestHeaders
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, Operations, encoded
-from gateway.presence import Presence
+from gateway.presence import Presence, Presences
 from gateway.request_ids import request_id
 from gateway.signin.refused import NothingShown, SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
@@ -48,10 +48,11 @@ class GraphQLEndpoint:
         self._office = office
         self._operations = Operations(office)
         self._subscriptions = Subscriptions(office)
+        self._presences = Presences()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        presence, id_ = Presence(receive), request_id.get()
+        presence, id_ = Presence(receive, self._presences), request_id.get()
         try:
             answer = await self._respond(scope, receive, presence, id_)
         except ClientLeft:

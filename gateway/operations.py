@@ -129,8 +129,8 @@ class Operations:
                         answer = await self._answer(operation, prepared, principal, touched, request_id, LIVE)
                         done = writing.done = done_of(answer.body, answer.ran, touched)
                 else:
-                    async with audit.reading(record, touched) as reading:
-                        with presence.needed() if presence else nullcontext():
+                    with audit.reading(record, touched) as reading:
+                        with presence or nullcontext():
                             answer = await self._answer(
                                 operation,
                                 prepared,
@@ -166,6 +166,8 @@ class Operations:
             return answered(ExecutionResult(None, refusals), request_id)
         with deadline(self._office.settings.door.deadline):
             answer = await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, Demand())
+            if xray.asked_for(operation.extensions):
+                answer = xray.refused(answer)
             done = done_of(answer.body, answer.ran)
             self._office.requests.operation(AuditKind.QUERY.value, done, answer.body)
             return answer

@@ -1,8 +1,6 @@
 """Whether a client still waits for its answer: work for one that has left ends, and with it the calls to vendors."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.types import Receive
 
@@ -10,32 +8,67 @@ WATCHED_AFTER_SECONDS = 0.05
 """Most answers are ready before: watching each of them would cost more than it saves."""
 
 
-class Presence:
-    """Of one request's client, once its body has been read."""
+class Presences:
+    """Of the clients of one process. One timer at a time wakes for all of them: most answers leave without ever having had
+    one of their own."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    def __init__(self) -> None:
+        self._unwatched: dict[Presence, float] = {}
+        """Since when by the loop's clock, the first one first."""
+        self._waking = False
+
+    def add(self, presence: "Presence") -> None:
+        """To be watched from in a while on, until then forgotten at no cost."""
+        loop = asyncio.get_running_loop()
+        self._unwatched[presence] = loop.time()
+        if not self._waking:
+            self._waking = True
+            loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
+
+    def forget(self, presence: "Presence") -> None:
+        """It need not be watched any more."""
+        self._unwatched.pop(presence, None)
+
+    def _wake(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() - WATCHED_AFTER_SECONDS
+        while self._unwatched:
+            presence, since = next(iter(self._unwatched.items()))
+            if since > due:
+                loop.call_later(since - due, self._wake)
+                return
+            del self._unwatched[presence]
+            presence.watch()
+        self._waking = False
+
+
+class Presence:
+    """Of one request's client, once its body has been read. What is done inside is cancelled when the client leaves."""
+
+    __slots__ = ("_all", "_receive", "_task", "_watching", "gone")
+
+    def __init__(self, receive: Receive, all_: Presences) -> None:
+        self._receive, self._all = receive, all_
+        self._task: asyncio.Task[object] | None = None
         self._watching: asyncio.Task[None] | None = None
         self.gone = False
 
-    @contextmanager
-    def needed(self) -> Iterator[None]:
-        """What is done inside is cancelled when the client leaves."""
-        task = asyncio.current_task()
-        assert task is not None
-        later = asyncio.get_running_loop().call_later(WATCHED_AFTER_SECONDS, self._begin, task)
-        try:
-            yield
-        finally:
-            later.cancel()
-            if self._watching is not None:
-                self._watching.cancel()
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._all.add(self)
 
-    def _begin(self, task: asyncio.Task[object]) -> None:
-        self._watching = asyncio.create_task(self._watch(task))
+    def __exit__(self, *error: object) -> None:
+        self._all.forget(self)
+        if self._watching is not None:
+            self._watching.cancel()
 
-    async def _watch(self, task: asyncio.Task[object]) -> None:
+    def watch(self) -> None:
+        """From now on its leaving is noticed."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.gone = True
-        task.cancel()
+        assert self._task is not None
+        self._task.cancel()

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphql import ExecutionResult, GraphQLError, OperationType, get_named_type
 
+from gateway import xray
 from gateway.audit import FAILED, LEFT, Done, done_of
 from gateway.caller import Caller, news
 from gateway.errors import log_sources, of_source
@@ -19,6 +20,7 @@ from resolvers.context import Context
 from resolvers.errors import Forbidden
 from sources.layers.touched import Touched
 from sources.ports.errors import SourceError
+from sources.ports.trace import span
 from sources.transport.deadline import deadline
 
 
@@ -42,7 +44,11 @@ class Subscriptions:
     ) -> AsyncGenerator[Answer, None]:
         """Its answers; the last one says why there are no more where there is a reason."""
         if not self.subscribes(operation):
-            yield await self._operations.run(operation, caller.principal, request_id, only_query=only_query)
+            with self._office.tracing.apart():
+                answer = await self._operations.run(
+                    operation, caller.principal, request_id, only_query=only_query
+                )
+            yield answer
             return
         prepared = prepare(self._office.schema.graphql, operation.query)
         running = _Running(self._office, self._operations, operation, prepared, caller, request_id)
@@ -147,6 +153,15 @@ class _Running:
         return answer if answer.ran else Answer({**answer.body, "data": None}, ran=True)
 
     async def _recorded(self, work: Callable[[Context], Awaitable[Answer | None]]) -> Answer | None:
+        name = self._operation.operation_name
+        with self._office.tracing.apart(), span("operation", name or "anonymous") as seen:
+            seen.note(operationType="subscription", operationName=name, requestId=self._request_id)
+            answer = await self._within(work)
+            if answer is not None:
+                xray.tell_outcome(seen, answer.body)
+            return answer
+
+    async def _within(self, work: Callable[[Context], Awaitable[Answer | None]]) -> Answer | None:
         """Within the deadline, with a context of its own, and in the audit trail."""
         principal, touched = self._caller.principal, Touched()
         began, done = perf_counter(), LEFT
@@ -154,7 +169,7 @@ class _Running:
         record = self._operations.record(self._operation, self._prepared, principal)
         with deadline(self._office.settings.door.deadline):
             try:
-                async with self._office.audit.reading(record, touched) as reading:
+                with self._office.audit.reading(record, touched) as reading:
                     context = await self._office.context(principal, touched)
                     try:
                         answer = await work(context)

@@ -235,7 +235,7 @@ class ScimRoutes:
         touched = Touched()
         refusal: scim.SCIMException | ValidationError | None = None
         record = self._record(request, collection, principal)
-        async with self._office.audit.reading(record, touched) as reading:
+        with self._office.audit.reading(record, touched) as reading:
             try:
                 yield touched
             except (scim.SCIMException, ValidationError) as error:

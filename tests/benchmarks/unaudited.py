@@ -4,12 +4,12 @@ Run like ``python -m gateway``.
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from starlette.types import Receive, Scope, Send
 
 from gateway import operations
-from gateway.audit import AuditTrail, Done, Reading
+from gateway.audit import AuditTrail, Done
 from gateway.client import Entrance
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, Stage
@@ -37,12 +37,14 @@ _DONE = Done()
 
 
 class _Unread:
-    """In the place of the context manager around a read."""
+    """In the place of the block of a read."""
 
-    async def __aenter__(self) -> Reading:
-        return Reading()
+    done = _DONE
 
-    async def __aexit__(self, *error: object) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         pass
 
 

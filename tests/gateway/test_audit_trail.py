@@ -133,22 +133,20 @@ async def test_reads_wait_for_the_database_and_are_refused_when_too_many_wait(le
     async with trail_over(database_url, queue=3) as trail:
         async with away(postgres, database_url):
             for number in range(3):
-                async with trail.reading(
-                    trail.record(AuditKind.QUERY, operator(), name=str(number)), Touched()
-                ):
+                with trail.reading(trail.record(AuditKind.QUERY, operator(), name=str(number)), Touched()):
                     pass
             await asyncio.sleep(0)
-            with pytest.raises(SourceUnavailable, match="reads cannot be recorded"):
-                async with trail.reading(
-                    trail.record(AuditKind.QUERY, operator(), name="too many"), Touched()
-                ):
-                    raise AssertionError("this must not run")
+            with (
+                pytest.raises(SourceUnavailable, match="reads cannot be recorded"),
+                trail.reading(trail.record(AuditKind.QUERY, operator(), name="too many"), Touched()),
+            ):
+                raise AssertionError("this must not run")
 
         async def written() -> bool:
             return [record.name for record in await records(ledger)] == ["0", "1", "2"]
 
         await until(written)
-        async with trail.reading(trail.record(AuditKind.QUERY, operator(), name="again"), Touched()):
+        with trail.reading(trail.record(AuditKind.QUERY, operator(), name="again"), Touched()):
             pass
     assert [record.name for record in await records(ledger)] == ["0", "1", "2", "again"]
     assert (await ledger.audit.verify()).fault is None
@@ -158,9 +156,7 @@ async def test_best_effort_answers_and_says_afterwards_how_many_were_lost(ledger
     async with trail_over(database_url, queue=3, reads="best-effort") as trail:
         async with away(postgres, database_url):
             for number in range(10):
-                async with trail.reading(
-                    trail.record(AuditKind.QUERY, operator(), name=str(number)), Touched()
-                ):
+                with trail.reading(trail.record(AuditKind.QUERY, operator(), name=str(number)), Touched()):
                     pass
             await asyncio.sleep(0)
             assert trail.lost == 7

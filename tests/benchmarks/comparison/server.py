@@ -19,6 +19,7 @@ from gateway.audit import AuditTrail
 from gateway.demo_issuer import AUDIENCE
 from gateway.execution.engine import Engine
 from gateway.office import Office
+from gateway.requests import Requests
 from gateway.settings import Audit, Database, Door, Settings
 from gateway.signin.demands import Demands
 from gateway.signin.door import SignIn
@@ -118,6 +119,7 @@ class Comparison:
         )
         self.schema = Schema()
         self.engine = Engine(self.schema)
+        self.requests = Requests(self.settings.logging)
         self.audit = AuditTrail(cast(AuditStore, Nowhere()), Audit())
         self.cache = None  # nothing is remembered, as by the other contenders
         self._upstreams = Upstreams(upstream_urls())
