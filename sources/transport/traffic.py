@@ -94,7 +94,8 @@ class Traffic:
         self._retries = RetryBudget()
         self._guarded = guarded
         self._fewest = settings.breaker_failures if guarded else inf
-        self._endpoints: dict[str, tuple[Breaker, CallCounts]] = {}
+        self._passages: dict[str, Passage] = {}
+        """By endpoint class."""
         self._budget = Budget(
             source,
             sha256(account.encode()).hexdigest()[:16],
@@ -117,7 +118,7 @@ class Traffic:
     ) -> T:
         """The answer of ``attempt``, which makes its calls through the passage it is given. One that is ``safe`` to repeat
         is repeated where that can help."""
-        passage = Passage(self, endpoint, *self._endpoint(endpoint), self._budget)
+        passage = self._passage(endpoint)
         self._retries.deposit(asyncio.get_running_loop().time())
         try:
             return await attempt(passage)
@@ -131,9 +132,14 @@ class Traffic:
             self.source,
             tuple(
                 EndpointState(
-                    endpoint, breaker.state, breaker.retry_after, breaker.opened, breaker.kept_away, calls
+                    endpoint,
+                    passage.breaker.state,
+                    passage.breaker.retry_after,
+                    passage.breaker.opened,
+                    passage.breaker.kept_away,
+                    passage.counts,
                 )
-                for endpoint, (breaker, calls) in self._endpoints.items()
+                for endpoint, passage in self._passages.items()
             ),
             tuple(self._budget.standings()),
             self._budget.waiting,
@@ -143,30 +149,30 @@ class Traffic:
             self._retries.refused,
         )
 
-    def _endpoint(self, endpoint: str) -> tuple[Breaker, CallCounts]:
-        found = self._endpoints.get(endpoint)
-        if found is None:
-            found = self._endpoints[endpoint] = Breaker(self.source, self._fewest), CallCounts()
-        return found
+    def _passage(self, endpoint: str) -> "Passage":
+        passage = self._passages.get(endpoint)
+        if passage is None:
+            passage = self._passages[endpoint] = Passage(
+                self, endpoint, Breaker(self.source, self._fewest), self._budget
+            )
+        return passage
 
 
 class Passage:
-    """The way of one call's attempts."""
+    """The way of the calls of one endpoint class."""
 
-    __slots__ = ("_breaker", "_budget", "_counts", "_endpoint", "_traffic")
+    __slots__ = ("_budget", "_endpoint", "_traffic", "breaker", "counts")
 
-    def __init__(
-        self, traffic: Traffic, endpoint: str, breaker: Breaker, counts: CallCounts, budget: Budget
-    ) -> None:
-        self._traffic, self._endpoint, self._breaker, self._budget = traffic, endpoint, breaker, budget
-        self._counts = counts
+    def __init__(self, traffic: Traffic, endpoint: str, breaker: Breaker, budget: Budget) -> None:
+        self._traffic, self._endpoint, self._budget = traffic, endpoint, budget
+        self.breaker, self.counts = breaker, CallCounts()
 
     async def send(
         self, send: Callable[[], Awaitable["Answer"]], judge: Callable[["Answer"], SourceError | None]
     ) -> tuple["Answer", SourceError | None]:
         """One call within limits, and what ``judge`` makes of its answer. Raises SourceError where there is no answer or
         none was asked for."""
-        breaker, counts = self._breaker, self._counts
+        breaker, counts = self.breaker, self.counts
         try:
             probe = breaker.admit()
         except SourceUnavailable as refusal:
@@ -177,7 +183,8 @@ class Passage:
             raise
         verdict = breaker.gone
         try:
-            place = await self._budget.enter(self._endpoint)
+            budget = self._budget
+            place = budget.at_once(self._endpoint) or await budget.enter(self._endpoint)
             began = perf_counter()
             try:
                 answer = await send()
@@ -186,7 +193,7 @@ class Passage:
                 raise
             finally:
                 counts.seconds.observe(perf_counter() - began)
-                self._budget.leave(place)
+                budget.leave(place)
             error = judge(answer)
             if error is None:
                 counts.answered += 1
@@ -200,9 +207,10 @@ class Passage:
         finally:
             verdict(probe)
         readings = list(self._traffic.read(self._endpoint, answer, error))
-        self._budget.read(readings)
+        if readings:
+            budget.read(readings)
         if isinstance(error, SourceRateLimited) and all(one.remaining != 0 for one in readings):
-            self._budget.refused(self._endpoint, error.retry_after)
+            budget.refused(self._endpoint, error.retry_after)
         return answer, error
 
 
