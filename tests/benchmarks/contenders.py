@@ -20,13 +20,12 @@ from sources.ledger.book import Ledger
 from sources.ports.common import Ref
 from sources.ports.links import Link, LinkState
 from sources.ports.members import OrganisationRecord
-from sources.registry import REGISTRY
 from sources.sandbox.world import World
 from tests.benchmarks import load, vendors
 from tests.benchmarks.company import company
 from tests.benchmarks.comparison import workload as comparison
 from tests.benchmarks.stub import STAFF, organisation
-from tests.benchmarks.workload import Question, questions
+from tests.benchmarks.workload import SYSTEMS, Question, questions
 
 TOP = Path(__file__).parents[2]
 NAMES = ("limit", "gateway", "plain")
@@ -248,7 +247,7 @@ def _gateway_toml(urls: Mapping[str, str], cache: bool) -> str:
     lines = ["[[signin.issuers]]", f"issuer = {_toml(urls['issuer'])}", f"audience = {_toml(AUDIENCE)}"]
     lines.append('believed_for = ["customers", "staff"]')
     lines += ["[cache]", f"enabled = {_toml(cache)}"]
-    for row in REGISTRY:
+    for row in SYSTEMS:
         settings = msgspec.to_builtins(source_settings(row, urls[row.vendor], quotas=False))
         lines += [f"[sources.{row.kind.value}]", f"vendor = {_toml(row.vendor)}"]
         lines += [f"{name} = {_toml(value)}" for name, value in settings.items() if value is not None]

@@ -18,9 +18,9 @@ import uvloop
 from starlette.types import ASGIApp, Message
 
 from gateway.demo_issuer import DemoIssuer, DemoPersona
-from sources.registry import REGISTRY
 from sources.sandbox.world import World
 from tests.benchmarks.company import company
+from tests.benchmarks.workload import SYSTEMS
 
 STAFF = "admin"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -176,7 +176,7 @@ def _issuer(world: World) -> DemoIssuer:
 
 def _sandboxes(world: World) -> dict[str, ASGIApp]:
     apps: dict[str, ASGIApp] = {}
-    for row in REGISTRY:
+    for row in SYSTEMS:
         sandbox = row.sandbox.sandbox(world)
         for limit in sandbox.limits.limits():
             sandbox.limits.set(limit.name)

@@ -7,6 +7,7 @@ import msgspec
 from resolvers.vocabulary import cursor, node_id
 from sources.ports.common import Direction, Key, Ref
 from sources.ports.crm import AccountOrder
+from sources.registry import REGISTRY
 from sources.sandbox.facts import Account
 from sources.sandbox.world import World
 
@@ -31,6 +32,9 @@ DASHBOARD = """query Dashboard($after: String) {
 }"""
 
 TINY = "query Tiny { viewer { account { name } } }"
+
+SYSTEMS = [row for row in REGISTRY if row.vendor in ("hubspot", "s3", "xero", "zendesk")]
+"""What the firm of the workload runs."""
 
 PAGES = 50
 """Dashboards that are asked for: the first page, and those that begin behind each of the first 49 accounts."""

@@ -102,7 +102,7 @@ async def test_the_operators_commands_work_beside_it(demo: Demo) -> None:
 
     assert status == 0
     assert [line.split()[1] for line in lines.splitlines() if line.startswith("ok")] == [
-        *("database", "signin", "mail", "crm", "erp", "helpdesk", "documents", "serving")
+        *("database", "signin", "mail", "crm", "erp", "helpdesk", "documents", "tokens", "serving")
     ]
     # Two subsidiaries with one domain: what each could be, by id and by name.
     assert "Søndergård Foods plc" in links

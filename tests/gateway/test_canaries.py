@@ -37,6 +37,10 @@ UNREACHED = {
     "InviteMemberPayload.secret": "only where the gateway sends no mails",
     "ResendInvitationPayload.link": "only where the gateway sends no mails",
     "ResendInvitationPayload.secret": "only where the gateway sends no mails",
+    "SourceStatus.answeredAt": "only where answers are remembered",
+    "SourceStatus.lagSeconds": "only of a copy",
+    "SourceStatus.retryAfter": "only of a source that fails",
+    "SourceStatus.trouble": "only of a source that fails",
 }
 """Fields of which nobody can be told a value here, and why."""
 
