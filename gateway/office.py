@@ -22,6 +22,7 @@ from gateway.signin.browser import BrowserSignIn
 from gateway.signin.directions import directions
 from gateway.signin.door import SignIn
 from gateway.signin.sessions import Sessions
+from gateway.tracing import Tracing
 from permissions.principal import Principal
 from resolvers.context import Context
 from resolvers.schema import build_schema
@@ -116,6 +117,14 @@ class Office:
                 )
                 sweeping = asyncio.create_task(sessions.keep_swept(), name="sessions")
                 stack.callback(sweeping.cancel)
+            telemetry, export = self.settings.telemetry, None
+            if telemetry.endpoint:
+                # It takes a quarter of a second to load, which no gateway without traces should wait for.
+                from gateway.otlp import OtlpExport
+
+                export = OtlpExport(telemetry)
+            self.tracing = Tracing(telemetry, self.settings.door.trusted_proxies, export)
+            stack.push_async_callback(self.tracing.close)
             redis = self.settings.redis
             self.network = Network(
                 None if redis is None else SharedBudgets(redis.url, redis.replicas, redis.patience)

@@ -16,6 +16,7 @@ import structlog
 
 from gateway.request_ids import merge_request_id
 from gateway.settings import Logging
+from sources.ports.trace import here
 
 MOST_FRAMES = 30
 """Of one exception's traceback, the innermost."""
@@ -32,6 +33,7 @@ def configure(settings: Logging | None = None) -> None:
     level = logging.getLevelNamesMapping()[(settings or Logging()).level.upper()]
     shared: list[Any] = [
         merge_request_id,
+        _merge_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_words,
@@ -53,6 +55,14 @@ def configure(settings: Logging | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+
+
+def _merge_trace_id(logger: Any, name: str, event: Event) -> Event:
+    """A line of a request whose trace leaves the process says which one."""
+    at = here()
+    if at is not None and at.trace.trace_id is not None:
+        event.setdefault("trace_id", f"{at.trace.trace_id:032x}")
+    return event
 
 
 def _text(event: Event, **_: Any) -> str:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.settings import Telemetry
-from sources.ports.trace import Span, Trace, here
+from sources.ports.trace import Span, Trace, here, unseen
 
 if TYPE_CHECKING:
     from gateway.office import Office
@@ -55,14 +55,18 @@ class Tracing:
     def apart(self) -> Iterator[None]:
         """One operation of a connection that stays open has a trace of its own, where it has one."""
         if self._export is None:
-            yield
+            with unseen():
+                yield
             return
         around = here()
+        if around is not None and around.trace.closed:
+            around = None
         trace = self._sampled() if around is None else self._begun()
         if trace is None:
-            yield
+            with unseen():
+                yield
             return
-        request = trace.begin("stream", "operation of an open connection")
+        request = trace.begin("stream", "operation")
         request.link = around.outside if around is not None else None
         try:
             with request:

@@ -65,7 +65,7 @@ async def watched(
         with operation:
             operation.note(requestId=request_id)
             answer = await run()
-            _tell_outcome(operation, answer.body)
+            tell_outcome(operation, answer.body)
             if "data" in answer.body:
                 with trace.begin("encode", "answer", operation) as encoding:
                     data = encoded(answer.body["data"])
@@ -95,14 +95,14 @@ def tell_of(operation: Span, asked: Asked | None) -> None:
         operation.name = "anonymous"
 
 
-def _tell_outcome(operation: Span, body: Mapping[str, Any]) -> None:
+def tell_outcome(operation: Span, body: Mapping[str, Any]) -> None:
     """A field that the caller may not read is an answer; what a source or the gateway itself failed at is a failure."""
     codes = [str(error["extensions"]["code"]) for error in body.get("errors", ())]
     failed = [
         code for code in codes if code.startswith("SOURCE_") or code == "INTERNAL" or "data" not in body
     ]
     if failed:
-        operation.error = failed[0]
+        operation.failed(failed[0])
 
 
 def _with(answer: Any, xray: Any) -> Any:

@@ -65,9 +65,9 @@ class Span:
         """So much of a vendor's allowance."""
         self.trace.cost[source] += points
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException | str) -> None:
         """With one of our codes, never with words."""
-        self.error = code_of(error)
+        self.error = error if isinstance(error, str) else code_of(error)
 
     @property
     def external_id(self) -> int:
@@ -115,7 +115,7 @@ class _Unseen(Span):
     def spent(self, source: str, points: int = 1) -> None:
         return None
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException | str) -> None:
         return None
 
     def traceparent_to(self, source: str) -> str | None:

@@ -187,7 +187,9 @@ class Cache:
         self._memory.hold(shelf)
         seen = UNSEEN
         if here() is not None:
-            seen = span("cache", f"{source} {KIND_OF[type_name]}", source=source, type=type_name)
+            seen = span(
+                "cache", f"{source} {KIND_OF[type_name]}", source=source, type=type_name, shared=False
+            )
         try:
             with seen:
                 return await _Read(self, shelf, fetch, seen).run(asked)
