@@ -1,6 +1,7 @@
 """The one HTTP client that connectors use: authorised, bounded in time and size, within the source's traffic rules."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,6 +42,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 Params = Sequence[tuple[str, str]]
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
+"""Text that stays as it is in a query: most names, numbers and ids."""
+
 
 class Request(msgspec.Struct):
     """A request about to leave. ``Auth`` may add headers; the URL is final."""
@@ -52,7 +56,7 @@ class Request(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the vendor said. Header names are lower case."""
+    """What the vendor said. Headers are asked for in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -217,8 +221,8 @@ class HttpClient:
                     data=request.body or None,
                     allow_redirects=False,
                 ) as response:
-                    body = await self._body(response)
-                    return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
+                    body = await self._body(response.content)
+                    return Answer(response.status, response.headers, body)
         except TimeoutError as error:
             silent = SourceTimeout(self.source, "no answer before the deadline")
             raise (Unanswered(silent) if left >= TELLING_SECONDS else silent) from error
@@ -231,15 +235,16 @@ class HttpClient:
             away = SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})")
             raise Unanswered(away) from error
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            if size > MAX_BODY_BYTES:
-                raise SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
+    async def _body(self, content: aiohttp.StreamReader) -> bytes:
+        part = content.read_nowait()  # a small body mostly came with its headers
+        parts, size = [part], len(part)
+        while size <= MAX_BODY_BYTES and not content.at_eof():
+            part = await content.readany()
             parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
+        return b"".join(parts)
 
     def _url(self, path: str, params: Params) -> str:
         if path.startswith(("http://", "https://")):
@@ -252,7 +257,10 @@ class HttpClient:
             url = self.base_url + path
         if params:
             # Commas stay as they are: lists of ids would double in length.
-            query = "&".join(f"{quote(k, safe='[]')}={quote(v, safe=',:@/')}" for k, v in params)
+            query = "&".join(
+                f"{k if _PLAIN(k) else quote(k, safe='[]')}={v if _PLAIN(v) else quote(v, safe=',:@/')}"
+                for k, v in params
+            )
             url += ("&" if "?" in url else "?") + query
         return url
 
