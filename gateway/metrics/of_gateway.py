@@ -96,13 +96,12 @@ def of_ledger(office: Office, consents: Mapping[str, bool] | None) -> Iterable[M
         (),
         single(office.audit.lost),
     )
-    if office.settings.redis is not None:
-        yield gauge(
-            "redis_up",
-            "0 while vendors' limits are not shared, as Redis does not answer.",
-            (),
-            single(not office.network.redis_away),
-        )
+    yield gauge(
+        "redis_up",
+        "0 while vendors' limits are not shared, as Redis does not answer.",
+        (),
+        {} if office.settings.redis is None else single(not office.network.redis_away),
+    )
 
 
 def of_build() -> Metric:

@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 
 from gateway.metrics.families import Labels, counter, gauge, histogram, joined
 from gateway.office import Office
+from sources.layers.cache.core import Cache
 from sources.ports.violations import ViolationKind
 from sources.transport.breaker import State
 from sources.transport.caller import Urgency
@@ -85,7 +86,7 @@ def _circuits(endpoints: Sequence[tuple[Labels, EndpointState]]) -> Iterable[Met
 def _retries(states: Mapping[str, Sequence[TrafficState]]) -> Iterable[Metric]:
     made = {(source,): sum(one.retried for one in each) for source, each in states.items()}
     refused = {(source,): sum(one.unretried for one in each) for source, each in states.items()}
-    left = {(source,): sum(one.retries_left for one in each) for source, each in states.items()}
+    left = {(source,): min(one.retries_left for one in each) for source, each in states.items()}
     yield counter("source_retries", "Calls that were made once more.", ("source",), made)
     yield counter(
         "source_retries_refused",
@@ -155,9 +156,7 @@ def _reads(office: Office) -> Iterable[Metric]:
         office.requests.failures,
     )
     cache = office.cache
-    if cache is None:
-        return
-    counts = sorted(cache.counts.items())
+    counts = sorted(cache.counts.items()) if cache is not None else ()
     yield counter(
         "source_reads",
         "Records and lists asked of a source: live, cached, stale as the source failed, or failed.",
@@ -172,7 +171,7 @@ def _reads(office: Office) -> Iterable[Metric]:
         "source_reads_joined",
         "Records and lists whose asker waited with a call that another had begun.",
         ("source",),
-        {(source,): cache.joined.get(source, 0) for source, _ in counts},
+        {(source,): cache.joined.get(source, 0) for source, _ in counts} if cache is not None else {},
     )
     yield histogram(
         "source_stale_age_seconds",
@@ -180,32 +179,45 @@ def _reads(office: Office) -> Iterable[Metric]:
         ("source",),
         {(source,): one.stale_ages for source, one in counts},
     )
-    if cache.has_second_level:
-        yield counter(
-            "source_second_level_reads",
-            "Records and lists looked for in what other processes have read.",
-            ("source", "verdict"),
-            {
-                (source, verdict): number
-                for source, one in counts
-                for verdict, number in (("found", one.second_found), ("missed", one.second_missed))
-            },
-        )
+    yield counter(
+        "source_second_level_reads",
+        "Records and lists looked for in what other processes have read.",
+        ("source", "verdict"),
+        {
+            (source, verdict): number
+            for source, one in counts
+            for verdict, number in (("found", one.second_found), ("missed", one.second_missed))
+        }
+        if cache is not None and cache.has_second_level
+        else {},
+    )
     yield gauge(
         "source_answered_timestamp_seconds",
         "When a source last answered a read, in seconds since 1970.",
         ("source",),
         {(source,): one.answered_at for source, one in counts if one.answered_at is not None},
     )
-    yield gauge("cache_entries", "Records and lists remembered in memory.", (), {(): cache.entries})
-    yield gauge("cache_bytes", "What is remembered in memory, as estimated.", (), {(): cache.size})
-    yield gauge(
-        "cache_max_bytes",
-        "What may be remembered in memory.",
-        (),
-        {(): cache.lifetimes.megabytes << 20},
+    yield from _memory(cache)
+
+
+def _memory(cache: Cache | None) -> Iterable[Metric]:
+    """Without a value where nothing is remembered."""
+    sizes = (
+        (None, None, None) if cache is None else (cache.entries, cache.size, cache.lifetimes.megabytes << 20)
     )
-    yield counter("cache_evictions", "Records and lists that made room for others.", (), {(): cache.evicted})
+    names = (
+        ("cache_entries", "Records and lists remembered in memory."),
+        ("cache_bytes", "What is remembered in memory, as estimated."),
+        ("cache_max_bytes", "What may be remembered in memory."),
+    )
+    for (name, about), size in zip(names, sizes, strict=True):
+        yield gauge(name, about, (), {} if size is None else {(): size})
+    yield counter(
+        "cache_evictions",
+        "Records and lists that made room for others.",
+        (),
+        {} if cache is None else {(): cache.evicted},
+    )
 
 
 def _rows(office: Office) -> Iterable[Metric]:

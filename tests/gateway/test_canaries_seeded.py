@@ -101,7 +101,7 @@ async def _dropped(company: Company) -> None:
     status, _, metrics = await company.door.fetch(None, "/metrics", **support.headers)
     assert status == 200
     total = float(counts["xero", "row"])
-    assert f'scope_violations_total{{kind="row",source="xero"}} {total}' in metrics.decode()
+    assert f'gateway_scope_violations_total{{kind="row",source="xero"}} {total}' in metrics.decode()
 
 
 @pytest.mark.usefixtures("mixed_up")

@@ -206,9 +206,9 @@ async def test_metrics_and_readiness_tell_that_a_consent_is_needed(door):
         await ledger.tokens.replace("xero", Tokens("r", ""))
         _, _, healed = await door.fetch("admin", "/metrics")
 
-    assert b'source_consent_needed{source="xero"} 1.0' in metrics
+    assert b'gateway_source_consent_needed{source="xero"} 1.0' in metrics
     assert b'"xero":"consent needed: run `gateway connect xero`"' in ready
-    assert b'source_consent_needed{source="xero"} 0.0' in healed
+    assert b'gateway_source_consent_needed{source="xero"} 0.0' in healed
 
 
 async def test_dropped_records_are_counted_in_metrics_and_the_page_goes_on(door):
@@ -223,7 +223,7 @@ async def test_dropped_records_are_counted_in_metrics_and_the_page_goes_on(door)
     assert [node["name"] for node in answer.data["accounts"]["nodes"]][:4] == [
         node["name"] for node in whole.data["accounts"]["nodes"]
     ][1:]
-    assert b'records_dropped_total{kind="account",source="hubspot"} 1.0' in metrics
+    assert b'gateway_records_dropped_total{kind="account",source="hubspot"} 1.0' in metrics
 
 
 @asynccontextmanager

@@ -118,8 +118,8 @@ async def test_metrics_tell_how_far_the_copy_is(mirrored: Mirrored) -> None:
     status, _, body = await mirrored.door.fetch("admin", "/metrics")
     assert status == 200
     text = body.decode()
-    assert 'mirror_rows{source="freshdesk",stream="tickets"}' in text
-    assert 'mirror_as_of_seconds{source="freshdesk",stream="tickets"}' in text
+    assert 'gateway_mirror_rows{source="freshdesk",stream="tickets"}' in text
+    assert 'gateway_mirror_as_of_timestamp_seconds{source="freshdesk",stream="tickets"}' in text
 
 
 async def test_the_operator_synchronises_by_hand_and_check_tells_of_the_copy(
