@@ -36,9 +36,10 @@ class RequestHeaders(Headers):
     def getlist(self, key: str) -> list[str]:
         """All of this name, in their order."""
         name = key.lower()
-        if name in self._repeated:
-            return list(self._repeated[name])
-        return [self._first[name]] if name in self._first else []
+        first = self._first.get(name)
+        if first is None:
+            return []
+        return list(self._repeated[name]) if name in self._repeated else [first]
 
 
 class Reply:

@@ -15,7 +15,7 @@ import msgspec
 from gateway.freshness import demanded
 from gateway.settings import Door
 from permissions.principal import Principal
-from sources.layers.cache.freshness import Demand
+from sources.layers.cache.freshness import ANY, Demand
 from sources.transport.caller import Urgency, calling_for
 from sources.transport.deadline import deadline
 
@@ -31,7 +31,7 @@ class Wishes(msgspec.Struct, frozen=True):
     """By the loop's clock: the time runs from here."""
     seconds: float | None = None
     urgency: Urgency = Urgency.INTERACTIVE
-    freshness: Demand = Demand()
+    freshness: Demand = ANY
 
 
 class BadWish(ValueError):

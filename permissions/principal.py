@@ -1,6 +1,6 @@
 """Who asks: the result of signing in, and all that rules may know of the caller."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from permissions.rules import SIGNED_IN
@@ -44,20 +44,21 @@ class Principal:
     authenticated_at: float | None = None
     """Unix seconds of the sign-in itself, however often tokens were renewed since."""
 
-    @property
-    def identity(self) -> str:
-        """The key under which ledger, audit and file links know the caller: a subject alone is only its issuer's."""
-        return f"{self.issuer}|{self.subject}"
+    identity: str = field(init=False, repr=False, compare=False)
+    """The key under which ledger, audit and file links know the caller: a subject alone is only its issuer's."""
+    held: frozenset[str] = field(init=False, repr=False, compare=False)
+    """What rules are compared with: the scopes, and that the caller is somebody."""
+
+    def __post_init__(self) -> None:
+        # Once, as a Principal serves many requests and each looks at both several times.
+        object.__setattr__(self, "identity", f"{self.issuer}|{self.subject}")
+        held = self.scopes if self.kind == "anonymous" else self.scopes | _SIGNED_IN
+        object.__setattr__(self, "held", held)
 
     @property
     def sees_all(self) -> bool:
         """Is this someone of the firm, who may see every customer?"""
         return "accounts:all" in self.scopes and self.organisation is None
-
-    @property
-    def held(self) -> frozenset[str]:
-        """What rules are compared with: the scopes, and that the caller is somebody."""
-        return self.scopes if self.kind == "anonymous" else self.scopes | _SIGNED_IN
 
 
 _SIGNED_IN = frozenset({SIGNED_IN})

@@ -61,6 +61,8 @@ class IssuerKeys:
         """Why the last look did not help, for whoever mends the settings."""
         self._published: _Published | None = None
         self._keys: KeySet | None = None
+        self._ids: frozenset[str | None] = frozenset()
+        """Of the keys; and None, which any of them may be meant by."""
         self._tenants: Mapping[str, str] = {}
         self._asked_at = self._fetched_at = float("-inf")
         self._lock = asyncio.Lock()
@@ -90,9 +92,7 @@ class IssuerKeys:
         return owner is None or owner.replace(TENANT, tenant or "") == issuer
 
     def _knows(self, key_id: str | None) -> bool:
-        return self._keys is not None and (
-            key_id is None or any(key.kid == key_id for key in self._keys.keys)
-        )
+        return key_id in self._ids
 
     async def _fetch(self) -> None:
         self._asked_at = time.monotonic()
@@ -117,6 +117,7 @@ class IssuerKeys:
             return
         if keys := _usable(published.keys):
             self._published, self._keys = published, keys
+            self._ids = frozenset((None, *(key.kid for key in keys.keys)))
             owned = [(row.get("kid"), row.get("issuer")) for row in published.keys]
             self._tenants = {
                 kid: owner for kid, owner in owned if isinstance(kid, str) and isinstance(owner, str)

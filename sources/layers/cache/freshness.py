@@ -27,6 +27,7 @@ class Demand(msgspec.Struct, frozen=True):
     max_stale: float = 0.0
 
 
+ANY = Demand()
 LIVE = Demand(max_age=0.0)
 
 
