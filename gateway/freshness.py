@@ -16,15 +16,18 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
     SelectionSetNode,
+    get_directive_values,
     get_named_type,
+    get_variable_values,
     is_abstract_type,
 )
 
 from permissions.schema_rules import SchemaRules
-from sources.layers.cache.freshness import Demand, Note, Reading
+from sources.layers.cache.freshness import ANY, Demand, Note, Reading
 from sources.layers.cache.lifetimes import KIND_OF
 
 _DIRECTIVE = re.compile(r'([a-z-]+)(?:="?([0-9]{1,9})"?)?')
@@ -107,7 +110,7 @@ def demanded(headers: Mapping[str, str]) -> Demand:
     ignored, as the RFC wants it."""
     text = headers.get("cache-control")
     if not text:
-        return Demand()
+        return ANY
     found: dict[str, str | None] = {}
     for part in text.lower().split(","):
         if matched := _DIRECTIVE.fullmatch(part.strip()):
@@ -122,6 +125,25 @@ def demanded(headers: Mapping[str, str]) -> Demand:
         seconds = found["max-stale"]
         stale = 1e9 if seconds is None else float(seconds)
     return Demand(max_age, stale)
+
+
+def directed(
+    schema: GraphQLSchema, operation: OperationDefinitionNode, variables: Mapping[str, Any]
+) -> Demand | None:
+    """What the operation itself asks for with ``@fresh``; None where it does not. Raises GraphQLError for what is no age."""
+    directive = schema.get_directive("fresh")
+    assert directive is not None
+    coerced = get_variable_values(schema, operation.variable_definitions or (), dict(variables))
+    if isinstance(coerced, list):
+        return None  # it will not run, and says why
+    found = get_directive_values(directive, operation, coerced)
+    if found is None:
+        return None
+    ages = {name: value for name, value in found.items() if value is not None}
+    for name, value in ages.items():
+        if not isinstance(value, int) or value < 0:
+            raise GraphQLError(f"@fresh: {name} is a whole number of seconds, not below 0", operation)
+    return Demand(ages.get("maxAge"), ages.get("maxStale", 0))
 
 
 class _Walk:

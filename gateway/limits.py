@@ -29,9 +29,10 @@ from graphql import (
 
 from gateway.coordinates import Asked, Coordinates
 from gateway.execution.mentions import mentioned
-from gateway.freshness import Paths, paths_of
+from gateway.freshness import Paths, directed, paths_of
 from permissions.policy import Policy
 from resolvers.vocabulary import DEFAULT_PAGE
+from sources.layers.cache.freshness import Demand
 from sources.ports.common import PAGE_CAP
 
 MAX_BODY_BYTES = 256 * 1024
@@ -108,7 +109,20 @@ class Prepared:
                     "with the protocol graphql-transport-ws"
                 )
             ]
+        try:
+            self._demand(operation, variables)
+        except GraphQLError as error:
+            return [error]
         return list(self._too_dear(operation_name, tuple(sorted(_sizes(variables)))))
+
+    def demand(self, operation_name: str | None, variables: Mapping[str, Any]) -> Demand | None:
+        """How old what it is given may be, where the operation says so itself. For one that may run."""
+        operation = self._operation(operation_name)
+        assert operation is not None
+        return self._demand(operation, variables)
+
+    def _demand(self, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> Demand | None:
+        return directed(self._schema, operation, variables) if operation.directives else None
 
     def kind(self, operation_name: str | None) -> OperationType | None:
         """None where there is no such operation, or several and no name."""

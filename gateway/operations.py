@@ -137,7 +137,8 @@ class Operations:
                                 principal,
                                 touched,
                                 request_id,
-                                wished.freshness if wished else Demand(),
+                                prepared.demand(operation.operation_name, operation.variables or {})
+                                or (wished.freshness if wished else Demand()),
                             )
                         done = reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:

@@ -1,9 +1,10 @@
 """How old data may be, as the schema promises it, and how the systems are doing that it comes from."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
+from strawberry.directive import DirectiveLocation
 from strawberry.schema_directive import Location
 
 from permissions.directives import PART, requires, scoped
@@ -20,7 +21,7 @@ from sources.ports.links import LinkState
     description=(
         "While its source answers, what is given of this type was read at most so many seconds ago, unless the firm has "
         "set it otherwise; 0: it is always read anew. Each answer says in extensions.freshness when its data was read. "
-        "A client asks for fresher data with Cache-Control: max-age, and takes older with max-stale."
+        "A client asks for fresher data, or takes older, with @fresh on its query or Cache-Control on its request."
     ),
 )
 class Freshness:
@@ -32,6 +33,30 @@ class Freshness:
 def fresh(type_name: str) -> Freshness:
     """For a type that a source feeds."""
     return Freshness(max_age=Lifetimes().promise(KIND_OF[type_name]))
+
+
+@strawberry.directive(
+    name="fresh",
+    locations=[DirectiveLocation.QUERY],
+    description=(
+        "How old what this query is given may be, within what the firm allows. It comes before the request's "
+        "Cache-Control."
+    ),
+)
+def fresh_enough(
+    max_age: Annotated[
+        int | None,
+        strawberry.argument(
+            description="Nothing that was read longer ago, in seconds; 0: all is read anew. A source that fails is an "
+            "error then."
+        ),
+    ] = strawberry.UNSET,
+    max_stale: Annotated[
+        int | None,
+        strawberry.argument(description="Also what has been due to be read again for so many seconds."),
+    ] = strawberry.UNSET,
+) -> None:
+    """Read by the gateway before the query runs; no value passes through it."""
 
 
 SourceState = described(

@@ -19,7 +19,7 @@ from resolvers.contact import Contact
 from resolvers.context import Context, Info
 from resolvers.document import Document
 from resolvers.errors import BadUserInput, GraphError, NotFound
-from resolvers.freshness import SourceStatus
+from resolvers.freshness import SourceStatus, fresh_enough
 from resolvers.invoice import Invoice
 from resolvers.member_changes import MemberMutations
 from resolvers.own_fields import FILTERS, OwnFieldError, OwnFieldsOf
@@ -226,6 +226,7 @@ class GatewaySchema(strawberry.Schema):
             mutation=Mutation,
             subscription=Subscription,
             types=[Account, Contact, Document, Invoice, Ticket],
+            directives=[fresh_enough],
             config=StrawberryConfig(scalar_map=SCALARS),
         )
         for name in FILTERS.values():

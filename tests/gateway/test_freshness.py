@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 import pytest_asyncio
 
 from resolvers.vocabulary import node_id
@@ -161,6 +162,39 @@ async def test_a_client_asks_for_fresher_or_accepts_older(door: Door) -> None:
     assert set(verdicts(await home(door, **{"Cache-Control": "max-stale=200"})).values()) == {"CACHED"}
     assert door.calls()["xero"] == 0
     assert verdicts(await home(door, **{"Cache-Control": "max-stale=50"}))["account", "xero"] == "LIVE"
+
+
+async def test_a_query_says_itself_how_fresh_it_wants_to_be_and_comes_before_the_header(door: Door) -> None:
+    query = "query Home($age: Int) @fresh(maxAge: $age) { viewer { account { name } } }"
+
+    async def verdict(age: int | None, **headers: str) -> str:
+        answer = await door.ask("owner-harbour", query, {"age": age}, headers=headers)
+        return next(iter(verdicts(answer).values()))
+
+    await verdict(None)
+    later(door, 30)
+    assert await verdict(60, **{"Cache-Control": "no-cache"}) == "CACHED"
+    assert await verdict(20, **{"Cache-Control": "max-age=60"}) == "LIVE"
+
+
+@pytest.mark.parametrize(
+    ("directive", "variables", "said"),
+    [
+        ("@fresh(maxAge: -1)", {}, "not below 0"),
+        ("@fresh(maxStale: $n)", {"n": -5}, "not below 0"),
+        ("@fresh(maxAge: 1.5)", {}, "Int cannot represent"),
+        ("@fresh(maxAge: $n)", {"n": "soon"}, "Int cannot represent"),
+    ],
+)
+async def test_an_age_that_is_none_is_refused(
+    door: Door, directive: str, variables: dict[str, object], said: str
+) -> None:
+    named = "($n: Int)" if "$n" in directive else ""
+    answer = await door.ask(
+        "owner-harbour", f"query Home{named} {directive} {{ viewer {{ id }} }}", variables
+    )
+    assert answer.codes() == [("", "BAD_USER_INPUT")]
+    assert said in answer.errors[0]["message"]
 
 
 async def test_a_get_may_be_kept_by_the_callers_own_cache_alone_and_a_post_by_none(door: Door) -> None:
