@@ -22,7 +22,7 @@ from sources.ports.errors import SourceError, SourceRateLimited, SourceTimeout
 from sources.ports.histogram import Histogram
 from sources.ports.trace import UNSEEN, Span, here, span
 from sources.transport.caller import Urgency, caller
-from sources.transport.deadline import remaining
+from sources.transport.deadline import longest_wait, remaining
 from sources.transport.limits import Limit, Reading
 from sources.transport.shared import Share, SharedBudgets
 from sources.transport.windows import Window
@@ -249,7 +249,7 @@ class Budget:
             lost = (
                 self._shared is not None and self._shared.lost
             )  # then others' unmade calls may have been counted
-            if remaining() <= wait < inf and not lost:
+            if longest_wait() <= wait < inf and not lost:
                 raise self._too_much(wait)
         return await self._queue(lane, urgency, organisation)
 
@@ -441,9 +441,9 @@ class Budget:
         now, left = _now(), remaining()
         key = (urgency, lane, organisation)
         wait = self._hopeless(key, now)
-        if wait >= left:
+        if wait >= longest_wait():
             raise self._too_much(wait)
-        waiter = _Waiter(now + left)
+        waiter = _Waiter(now + longest_wait())
         self._queues.setdefault(key, deque()).append(waiter)
         self._changed.set()
         if self._pump is None or self._pump.done():

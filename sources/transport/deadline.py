@@ -9,6 +9,10 @@ DEFAULT_SECONDS = 5.0
 """For work that no request's deadline covers, such as the start-up's own calls."""
 
 
+ANSWER_PART = 0.25
+"""Of the time that is left, what a wait must leave for the call itself and for what is asked because of its answer."""
+
+
 class _Deadline:
     """``over``: what it was for has ended, so that it binds nobody who still has it in a copied context: work that goes on,
     and a connection's next request, whose reading a server may resume in the context of the one before. No generator, as
@@ -75,3 +79,8 @@ def remaining() -> float:
     if current is None or current.over:
         return DEFAULT_SECONDS
     return max(0.0, current.ends_at - asyncio.get_running_loop().time())
+
+
+def longest_wait() -> float:
+    """Seconds that may pass before a call is made; whoever would wait longer is better told so at once."""
+    return remaining() * (1.0 - ANSWER_PART)

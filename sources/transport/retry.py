@@ -18,7 +18,7 @@ from sources.ports.errors import (
 )
 from sources.ports.trace import span
 from sources.transport.breaker import CircuitOpen
-from sources.transport.deadline import remaining
+from sources.transport.deadline import longest_wait
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ async def again(first: SourceError, attempt: Callable[[], Awaitable[T]], budget:
     def stop(state: RetryCallState) -> bool:
         return (
             state.attempt_number >= MOST_ATTEMPTS
-            or state.upcoming_sleep >= remaining()
+            or state.upcoming_sleep >= longest_wait()
             or not budget.withdraw()
         )
 

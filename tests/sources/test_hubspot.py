@@ -212,7 +212,7 @@ def told(status: int, body: Any, **headers: str) -> SourceError | None:
             {"errorType": "RATE_LIMIT", "policyName": "TEN_SECONDLY_ROLLING"},
             {"x_hubspot_ratelimit_interval_milliseconds": "10000"},
             SourceRateLimited,
-            10.0,
+            4.0,
             "TEN_SECONDLY_ROLLING",
         ),
         (429, {"policyName": "DAILY"}, {}, SourceRateLimited, 3600.0, "DAILY"),
@@ -289,7 +289,7 @@ async def test_the_burst_limit_does_not_count_searches(world: World) -> None:
         await crm.accounts([ref(world.accounts[0])])
         with pytest.raises(SourceRateLimited) as caught:
             await crm.accounts([ref(world.accounts[0])])
-    assert (caught.value.vendor_code, caught.value.retry_after) == ("TEN_SECONDLY_ROLLING", 10.0)
+    assert (caught.value.vendor_code, caught.value.retry_after) == ("TEN_SECONDLY_ROLLING", 4.0)
 
 
 # -- answers that are odd -------------------------------------------------------------------------------------------

@@ -339,6 +339,19 @@ async def test_calls_beyond_a_limit_that_cannot_wait_are_refused_at_once_with_th
     assert all(error.retry_after is not None and 50 < error.retry_after < 70 for error in refused)
 
 
+async def test_a_wait_that_leaves_no_time_for_the_answer_is_refused_at_once() -> None:
+    async with vendor() as one:
+        one.sandbox.faults.add("rate_limit", retry_after=2, times=1)
+        client, _ = one.client(MINUTE)
+        for seconds in (0.5, 2.2):  # the vendor says two
+            with deadline(seconds):
+                assert type(await outcome(client)) is SourceRateLimited
+        assert one.calls == 1
+
+        with deadline(60):
+            assert isinstance(await outcome(client), Answer)
+
+
 async def test_calls_that_can_wait_do_and_none_is_one_too_many() -> None:
     async with vendor() as one:
         one.sandbox.limits = RateLimits([Counted("second", calls=10, seconds=0.5)])

@@ -29,13 +29,15 @@ SEARCH_CAP = 10_000
 _NOT_THERE = "OBJECT_NOT_FOUND"
 _DAILY_PAUSE = 3600.0
 """HubSpot does not say when the day's allowance is renewed (midnight of the account's time zone): ask hourly."""
+_ROLLING_PAUSE = 4.0
+"""HubSpot tells how long its window is, not when it has room again: it rolls, so that calls come back all along."""
 
 _MOMENT = CustomField("", "", "", Scalar.DATETIME, "")
 
 T = TypeVar("T")
 
 
-class Row(msgspec.Struct, frozen=True, rename="camel"):
+class Row(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """A CRM object. Property values are text or null, whatever their type; unknown property names are left out."""
 
     id: str
@@ -349,7 +351,7 @@ def _pause(answer: Answer, body: _Error) -> float | None:
     if body.policy_name == "SECONDLY":
         return 1.0
     window = answer.headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
-    return int(window) / 1000 if window.isascii() and window.isdigit() else None
+    return min(int(window) / 1000, _ROLLING_PAUSE) if window.isascii() and window.isdigit() else None
 
 
 def _scopes(*contexts: Any) -> list[str]:
