@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.arrival import arrival
 from gateway.settings import Telemetry
 from sources.ports.trace import Span, Trace, here, unseen
 
@@ -126,6 +127,7 @@ class Traced:
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         request = trace.begin("request", f"{method} {route}")
         request.note(method=method, route=route)
+        request.began = arrival.get().began
 
         async def noting(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
