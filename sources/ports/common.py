@@ -1,4 +1,8 @@
-"""What every port speaks: references, money, windows over ordered lists, and pages."""
+"""What every port speaks: references, money, windows over ordered lists, and pages.
+
+Records, here and in the ports, are ``gc=False``: frozen, and made of values alone, they can be in no circle, and the collector
+need not look at the thousands of a large answer.
+"""
 
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -15,7 +19,7 @@ PAGE_CAP = 100
 """The largest page that the graph gives."""
 
 
-class Ref(msgspec.Struct, frozen=True, order=True):
+class Ref(msgspec.Struct, frozen=True, order=True, gc=False):
     """Names one record in one system: ``Ref("xero", "3f2a...")``. Ids are always text."""
 
     source: str
@@ -32,7 +36,7 @@ def minor_units(currency: str) -> int:
     return int(fractions.get(currency, fractions["DEFAULT"])[0])
 
 
-class Money(msgspec.Struct, frozen=True):
+class Money(msgspec.Struct, frozen=True, gc=False):
     """An exact amount and its ISO 4217 currency. Amounts are never rounded here."""
 
     amount: Decimal
@@ -63,7 +67,7 @@ class Direction(Enum):
     DESC = "desc"
 
 
-class Key(msgspec.Struct, frozen=True, array_like=True):
+class Key(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A place in an ordered list: the sort value as text ("" for none) and the record's id, which breaks ties."""
 
     value: str
@@ -142,7 +146,7 @@ class Condition(msgspec.Struct, frozen=True):
     maximum: Any = None
 
 
-class CustomerRecord(msgspec.Struct, frozen=True):
+class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
     """A customer as a system other than the CRM knows it: what matching compares."""
 
     ref: Ref

@@ -11,7 +11,7 @@ from sources.ports.common import Condition, Direction, Page, Probe, Ref, Window
 from sources.ports.errors import SourceError
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """A postal address; parts that the vendor lacks are None."""
 
     street: str | None = None
@@ -21,7 +21,7 @@ class Address(msgspec.Struct, frozen=True):
     country: str | None = None
 
 
-class AccountRecord(msgspec.Struct, frozen=True):
+class AccountRecord(msgspec.Struct, frozen=True, gc=False):
     """A customer company. ``number`` is the firm's own customer number, where the CRM holds one."""
 
     ref: Ref
@@ -44,7 +44,7 @@ class AccountRecord(msgspec.Struct, frozen=True):
     """The firm's own fields by their property name, already of their scalar's Python type."""
 
 
-class ContactRecord(msgspec.Struct, frozen=True):
+class ContactRecord(msgspec.Struct, frozen=True, gc=False):
     """A person at one or more accounts."""
 
     ref: Ref

@@ -23,7 +23,7 @@ class DocumentKind(Enum):
     OTHER = "other"
 
 
-class DocumentRecord(msgspec.Struct, frozen=True):
+class DocumentRecord(msgspec.Struct, frozen=True, gc=False):
     """The current version of a file. ``customer`` is the folder of the customer that it belongs to."""
 
     ref: Ref
@@ -43,7 +43,7 @@ class DocumentRecord(msgspec.Struct, frozen=True):
     etag: str | None = None
 
 
-class DocumentVersion(msgspec.Struct, frozen=True):
+class DocumentVersion(msgspec.Struct, frozen=True, gc=False):
     """One version of a file. ``id`` names it within its document."""
 
     id: str

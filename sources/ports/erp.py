@@ -33,7 +33,7 @@ class InvoiceStatus(Enum):
     UNKNOWN = "unknown"
 
 
-class InvoiceLine(msgspec.Struct, frozen=True):
+class InvoiceLine(msgspec.Struct, frozen=True, gc=False):
     """One line; values in the invoice's ``currency``. ``amount`` is quantity times unit price less discount, before or
     after tax as ``InvoiceRecord.amounts_include_tax`` says."""
 
@@ -62,7 +62,7 @@ class InvoiceLine(msgspec.Struct, frozen=True):
         return Money.of(self.amount_value, self.currency)
 
 
-class InvoicePayment(msgspec.Struct, frozen=True):
+class InvoicePayment(msgspec.Struct, frozen=True, gc=False):
     """Money received against an invoice."""
 
     id: str
@@ -71,7 +71,7 @@ class InvoicePayment(msgspec.Struct, frozen=True):
     reference: str | None = None
 
 
-class InvoiceCredit(msgspec.Struct, frozen=True):
+class InvoiceCredit(msgspec.Struct, frozen=True, gc=False):
     """A credit note applied to an invoice, and how much of it."""
 
     id: str
@@ -80,7 +80,7 @@ class InvoiceCredit(msgspec.Struct, frozen=True):
     applied: Money | None
 
 
-class InvoiceRecord(msgspec.Struct, frozen=True):
+class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     """A sales invoice. ``customer`` is the accounting system's own customer.
 
     Amounts are kept as the vendor's numbers and become Money when they are read: a dashboard shows one of the six on
@@ -168,7 +168,7 @@ class InvoiceQuery(msgspec.Struct, frozen=True):
     direction: Direction = Direction.DESC
 
 
-class Balance(msgspec.Struct, frozen=True):
+class Balance(msgspec.Struct, frozen=True, gc=False):
     """What a customer owes in one currency."""
 
     outstanding: Money

@@ -47,7 +47,7 @@ class TicketPriority(Enum):
     UNKNOWN = "unknown"
 
 
-class Attachment(msgspec.Struct, frozen=True):
+class Attachment(msgspec.Struct, frozen=True, gc=False):
     """A file on a comment."""
 
     id: str
@@ -57,7 +57,7 @@ class Attachment(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
-class TicketRecord(msgspec.Struct, frozen=True):
+class TicketRecord(msgspec.Struct, frozen=True, gc=False):
     """A ticket. ``customer`` is the helpdesk's own organisation; None for a person without one. No description: it is the
     first comment, which may be internal, so it is read as a comment."""
 
@@ -77,7 +77,7 @@ class TicketRecord(msgspec.Struct, frozen=True):
     custom: dict[str, Any] = {}
 
 
-class CommentRecord(msgspec.Struct, frozen=True):
+class CommentRecord(msgspec.Struct, frozen=True, gc=False):
     """Something said on a ticket. ``public`` is False when the vendor leaves the flag out."""
 
     ref: Ref
@@ -90,7 +90,7 @@ class CommentRecord(msgspec.Struct, frozen=True):
     attachments: tuple[Attachment, ...] = ()
 
 
-class ArticleRecord(msgspec.Struct, frozen=True):
+class ArticleRecord(msgspec.Struct, frozen=True, gc=False):
     """A help-centre article."""
 
     ref: Ref

@@ -21,7 +21,7 @@ from sources.transport.rows import sifted
 from sources.vendors.s3.keys import SOURCE
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An object in a listing, or one version of it."""
 
     key: str

@@ -38,11 +38,11 @@ def _element(name: str) -> str:
     return "".join(part.upper() if part in ("id", "utc") else part.title() for part in name.split("_"))
 
 
-class ContactPersonRow(msgspec.Struct, rename=_element):
+class ContactPersonRow(msgspec.Struct, rename=_element, gc=False):
     email_address: str | None = None
 
 
-class ContactRow(msgspec.Struct, rename=_element):
+class ContactRow(msgspec.Struct, rename=_element, gc=False):
     contact_id: str
     name: str | None = None
     contact_number: str | None = None
@@ -53,11 +53,11 @@ class ContactRow(msgspec.Struct, rename=_element):
     merged_to_contact_id: str | None = msgspec.field(default=None, name="MergedToContactID")
 
 
-class InvoiceContactRow(msgspec.Struct, rename=_element):
+class InvoiceContactRow(msgspec.Struct, rename=_element, gc=False):
     contact_id: str
 
 
-class LineRow(msgspec.Struct, rename=_element):
+class LineRow(msgspec.Struct, rename=_element, gc=False):
     line_item_id: str | None = None
     description: str | None = None
     quantity: Decimal | None = None
@@ -67,7 +67,7 @@ class LineRow(msgspec.Struct, rename=_element):
     item_code: str | None = None
 
 
-class PaymentRow(msgspec.Struct, rename=_element):
+class PaymentRow(msgspec.Struct, rename=_element, gc=False):
     payment_id: str
     date: str | None = None
     amount: Decimal | None = None
@@ -75,14 +75,14 @@ class PaymentRow(msgspec.Struct, rename=_element):
     status: str | None = None
 
 
-class CreditNoteRow(msgspec.Struct, rename=_element):
+class CreditNoteRow(msgspec.Struct, rename=_element, gc=False):
     credit_note_id: str
     credit_note_number: str | None = None
     date: str | None = None
     applied_amount: Decimal | None = None
 
 
-class InvoiceRow(msgspec.Struct, rename=_element):
+class InvoiceRow(msgspec.Struct, rename=_element, gc=False):
     invoice_id: str
     type: str
     contact: InvoiceContactRow

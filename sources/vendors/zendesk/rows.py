@@ -43,12 +43,12 @@ _STATUSES = {word: status for status, word in STATUS_WORDS.items()}
 _PRIORITIES = {word: priority for priority, word in PRIORITY_WORDS.items()}
 
 
-class FieldRow(msgspec.Struct, frozen=True):
+class FieldRow(msgspec.Struct, frozen=True, gc=False):
     id: int
     value: Any = None
 
 
-class TicketRow(msgspec.Struct, frozen=True):
+class TicketRow(msgspec.Struct, frozen=True, gc=False):
     id: int
     created_at: datetime
     updated_at: datetime
@@ -85,7 +85,7 @@ class Count(msgspec.Struct, frozen=True):
     count: int
 
 
-class OrganisationRow(msgspec.Struct, frozen=True):
+class OrganisationRow(msgspec.Struct, frozen=True, gc=False):
     id: int
     name: str | None = None
     external_id: str | None = None
@@ -98,7 +98,7 @@ class OrganisationsPage(msgspec.Struct, frozen=True):
     meta: Cursor = Cursor()
 
 
-class AttachmentRow(msgspec.Struct, frozen=True):
+class AttachmentRow(msgspec.Struct, frozen=True, gc=False):
     id: int
     file_name: str
     content_url: str
@@ -107,7 +107,7 @@ class AttachmentRow(msgspec.Struct, frozen=True):
     deleted: bool | None = None
 
 
-class CommentRow(msgspec.Struct, frozen=True):
+class CommentRow(msgspec.Struct, frozen=True, gc=False):
     id: int
     created_at: datetime
     author_id: int | None = None
@@ -117,7 +117,7 @@ class CommentRow(msgspec.Struct, frozen=True):
     attachments: list[AttachmentRow] | None = None
 
 
-class UserRow(msgspec.Struct, frozen=True):
+class UserRow(msgspec.Struct, frozen=True, gc=False):
     id: int | None
     name: str | None = None
     role: str | None = None
@@ -133,7 +133,7 @@ class Me(msgspec.Struct, frozen=True):
     user: UserRow
 
 
-class ArticleRow(msgspec.Struct, frozen=True):
+class ArticleRow(msgspec.Struct, frozen=True, gc=False):
     id: int
     title: str | None = None
     snippet: str | None = None
