@@ -59,7 +59,7 @@ class Door(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timezone: str = "UTC"
     """The firm's calendar, by its IANA name: what is overdue changes at its midnight."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks in front of the gateway whose X-Forwarded-For is believed; empty: none is."""
+    """Addresses or networks in front of the gateway whose X-Forwarded-For and X-Request-Id are believed; empty: none is."""
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
