@@ -17,6 +17,23 @@ LOOK_SECONDS = 1.0
 AT_A_TIME = 500
 """Keys of one command."""
 
+_HEAD = 10
+"""Bytes by which an entry differs from another under the same key: its time stands first."""
+
+_CLAIM = f"""
+-- KEYS: per entry its own and its claim's. ARGV: milliseconds, then per entry the head of what was found.
+local answers = {{}}
+for i = 1, #KEYS / 2 do
+  if redis.call('GETRANGE', KEYS[2 * i - 1], 0, {_HEAD - 1}) ~= ARGV[i + 1] then
+    answers[i] = 2
+  else
+    answers[i] = redis.call('SET', KEYS[2 * i], 1, 'NX', 'PX', ARGV[1]) and 1 or 0
+  end
+end
+return answers
+"""
+_ANSWERS = (False, True, None)
+
 log = structlog.get_logger()
 
 
@@ -35,6 +52,7 @@ class RedisCache:
             retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile is opened anew
         )
         self._redis: Any = Redis(connection_pool=pool)
+        self._claim = self._redis.register_script(_CLAIM)
         self._away_until = 0.0
         self._puts: set[asyncio.Task[None]] = set()
 
@@ -50,10 +68,24 @@ class RedisCache:
                 self._lose(error)
         return [None] * len(keys)
 
-    def put(self, entries: Mapping[str, bytes], seconds: float) -> None:
+    async def claim(
+        self, wanted: Sequence[tuple[str, bytes | None]], claims: Sequence[str], seconds: float
+    ) -> Sequence[bool | None]:
+        if not self._away:
+            keys = [key for (entry, _), claim in zip(wanted, claims, strict=True) for key in (entry, claim)]
+            heads = [(found or b"")[:_HEAD] for _, found in wanted]
+            try:
+                async with asyncio.timeout(self._patience):
+                    answers = await self._claim(keys=keys, args=[round(seconds * 1000), *heads])
+                    return [_ANSWERS[answer] for answer in answers]
+            except (RedisError, OSError, TimeoutError) as error:
+                self._lose(error)
+        return [True] * len(wanted)
+
+    def put(self, entries: Mapping[str, bytes], seconds: float, claims: Sequence[str] = ()) -> None:
         if self._away:
             return
-        task = asyncio.create_task(self._put(entries, max(1, round(seconds * 1000))))
+        task = asyncio.create_task(self._put(entries, max(1, round(seconds * 1000)), claims))
         self._puts.add(task)
         task.add_done_callback(self._puts.discard)
 
@@ -80,11 +112,13 @@ class RedisCache:
     def _away(self) -> bool:
         return self._away_until > time.monotonic()
 
-    async def _put(self, entries: Mapping[str, bytes], milliseconds: int) -> None:
+    async def _put(self, entries: Mapping[str, bytes], milliseconds: int, claims: Sequence[str]) -> None:
         try:
             async with asyncio.timeout(self._patience), self._redis.pipeline(transaction=False) as pipeline:
                 for key, value in entries.items():
                     pipeline.set(key, value, px=milliseconds)
+                if claims:
+                    pipeline.unlink(*claims)
                 await pipeline.execute()
         except (RedisError, OSError, TimeoutError) as error:
             self._lose(error)

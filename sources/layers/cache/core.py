@@ -41,6 +41,12 @@ _GRACE = 0.02
 _HURRY = 1.0
 """Who wants nothing older than that is not helped by what other processes have read."""
 
+_CLAIMED = 2.0
+"""Seconds for which other processes wait for what one has begun to read; one that was killed is waited for no longer."""
+
+_FIRST_LOOK, _LAST_LOOK = 0.005, 0.08
+"""How often they look whether it is there."""
+
 _LATE = "no answer before the request's deadline"
 
 
@@ -204,18 +210,55 @@ class Cache:
 
     async def _land(self, flight: Flight, fetch: Fetch) -> None:
         """Asks the second level, then the source; keeps what comes."""
-        shelf, begun = flight.shelf, self._forgettings
-        seconds = self.lifetimes.of(KIND_OF[shelf.type_name])
-        missing = list(flight.items)
-        if seconds and flight.began - flight.oldest > _HURRY:
-            missing = await self._from_second(flight, missing, seconds, begun)
-        if not missing:
+        begun = self._forgettings
+        seconds = self.lifetimes.of(KIND_OF[flight.shelf.type_name])
+        items = list(flight.items)
+        if (
+            self._second is None
+            or self._codec is None
+            or not seconds
+            or flight.began - flight.oldest <= _HURRY
+        ):
+            await self._ask_source(flight, items, fetch, seconds, begun)
             return
+        second = _Second(self._second, self._codec, flight)
+        missing = await self._from_second(second, items, seconds, begun)
+        self._count_second(flight, len(items) - len(missing), len(missing))
+        patience = min(_CLAIMED, self._around.patience() / 2)
+        pause, ends_at = _FIRST_LOOK, asyncio.get_running_loop().time() + patience
+        while missing:
+            mine, theirs, changed = await second.claim(missing)
+            if theirs and asyncio.get_running_loop().time() >= ends_at:
+                mine, theirs = [*mine, *theirs], []
+            if mine:
+                try:
+                    await self._ask_source(flight, mine, fetch, seconds, begun, second)
+                finally:
+                    second.give_up()
+            elif not changed:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LAST_LOOK)
+            missing = [*theirs, *changed]
+            if missing:
+                asked = len(missing)
+                missing = await self._from_second(second, missing, seconds, begun)
+                self._count_second(flight, asked - len(missing), len(missing) - asked)
+
+    async def _ask_source(
+        self,
+        flight: Flight,
+        items: list[Hashable],
+        fetch: Fetch,
+        seconds: float,
+        begun: int,
+        second: "_Second | None" = None,
+    ) -> None:
+        shelf = flight.shelf
         read_at = self.clock()
-        answers = await fetch(missing)
+        answers = await fetch(items)
         self.counts_of(shelf.source).answered_at = self.clock()
         kept: dict[str, bytes] = {}
-        for item, answer in zip(missing, answers, strict=True):
+        for item, answer in zip(items, answers, strict=True):
             flight.given[item] = Given(answer, read_at, live=True)
             if isinstance(answer, SourceError) or not seconds or begun != self._forgettings:
                 continue
@@ -224,36 +267,35 @@ class Cache:
                 kept[self._codec.key((shelf, item))] = self._codec.encoded(answer, read_at)
         if kept and self._second is not None:
             longest = max(seconds + self.lifetimes.stale_while_revalidate, self.lifetimes.stale_if_error)
-            self._second.put(kept, longest)
+            self._second.put(kept, longest, () if second is None else second.claims())
 
     async def _from_second(
-        self, flight: Flight, items: list[Hashable], seconds: float, begun: int
+        self, second: "_Second", items: list[Hashable], seconds: float, begun: int
     ) -> list[Hashable]:
         """Takes what is good enough; what is not is kept for when the source fails. Gives what is to be asked for."""
-        if self._second is None or self._codec is None:
-            return items
-        places = [(flight.shelf, item) for item in items]
+        flight = second.flight
         missing: list[Hashable] = []
         with span("redis", f"{flight.shelf.source} read elsewhere", source=flight.shelf.source):
-            texts = await self._second.get([self._codec.key(place) for place in places])
+            found = await second.get(items)
         now = self.clock()
-        for place, text in zip(places, texts, strict=True):
-            found = self._codec.decoded(place, text) if text is not None else None
-            if found is None:
-                missing.append(place[1])
+        for item, entry_found in zip(items, found, strict=True):
+            if entry_found is None:
+                missing.append(item)
                 continue
-            read_at, value = found
+            read_at, value = entry_found
             entry = self._entry(value, read_at, seconds)
             if begun == self._forgettings and now - read_at <= self._oldest_kept(entry):
-                self._memory.put(place, entry)
+                self._memory.put((flight.shelf, item), entry)
             if read_at >= flight.oldest and now - read_at <= entry.lasts:
-                flight.given[place[1]] = Given(value, read_at, live=False)
+                flight.given[item] = Given(value, read_at, live=False)
             else:
-                missing.append(place[1])
-        counts = self.counts_of(flight.shelf.source)
-        counts.second_found += len(items) - len(missing)
-        counts.second_missed += len(missing)
+                missing.append(item)
         return missing
+
+    def _count_second(self, flight: Flight, found: int, missed: int) -> None:
+        counts = self.counts_of(flight.shelf.source)
+        counts.second_found += found
+        counts.second_missed += missed
 
     def _keep(self, shelf: Shelf, item: Hashable, value: Any, read_at: float, seconds: float) -> None:
         self._memory.put((shelf, item), self._entry(value, read_at, seconds))
@@ -268,6 +310,48 @@ class Cache:
         """That there is no such record is never said of a source that fails."""
         due = entry.lasts + entry.grace
         return due if entry.value is None else max(due, self.lifetimes.stale_if_error)
+
+
+class _Second:
+    """One flight's dealings with the second level."""
+
+    def __init__(self, level: SecondLevel, codec: Codec, flight: Flight) -> None:
+        self._level, self._codec, self.flight = level, codec, flight
+        self._texts: dict[Hashable, bytes | None] = {}
+        """What was found when it was last looked for."""
+        self._claimed: list[str] = []
+
+    async def get(self, items: Sequence[Hashable]) -> list[tuple[float, Any] | None]:
+        places = [(self.flight.shelf, item) for item in items]
+        texts = await self._level.get([self._codec.key(place) for place in places])
+        self._texts = dict(zip(items, texts, strict=True))
+        return [
+            self._codec.decoded(place, text) if text is not None else None
+            for place, text in zip(places, texts, strict=True)
+        ]
+
+    async def claim(self, items: Sequence[Hashable]) -> tuple[list[Hashable], list[Hashable], list[Hashable]]:
+        """What this process is to ask for, what another one asks for, and what has come meanwhile."""
+        places = [(self.flight.shelf, item) for item in items]
+        claims = [self._codec.claim(place, self.flight.lane[0]) for place in places]
+        wanted = [(self._codec.key(place), self._texts[place[1]]) for place in places]
+        answers = await self._level.claim(wanted, claims, _CLAIMED)
+        sorted_: dict[bool | None, list[Hashable]] = {True: [], False: [], None: []}
+        for item, claim, answer in zip(items, claims, answers, strict=True):
+            sorted_[answer].append(item)
+            if answer:
+                self._claimed.append(claim)
+        return sorted_[True], sorted_[False], sorted_[None]
+
+    def claims(self) -> list[str]:
+        """Those that are given up with what was read."""
+        claims, self._claimed = self._claimed, []
+        return claims
+
+    def give_up(self) -> None:
+        """The rest: whoever waits for it asks for itself."""
+        if self._claimed:
+            self._level.put({}, 1.0, self.claims())
 
 
 class _Read:
@@ -363,7 +447,8 @@ class _Read:
         if not items:
             return
         with cache._around.behind(), unseen():
-            # Nobody leaves these, so that they go on when the request is answered.
+            # Nobody leaves these, so that they go on when the request is answered. What another process has read since it
+            # was due is as good.
             cache._flights.board(
                 shelf,
                 items,
@@ -371,7 +456,7 @@ class _Read:
                 cache._land,
                 lane=cache._around.lane(),
                 now=self._now,
-                oldest=self._now,
+                oldest=-inf,
             )
 
     async def _ask(self, missing: list[Hashable]) -> None:

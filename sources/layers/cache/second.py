@@ -39,8 +39,14 @@ class SecondLevel(Protocol):
 
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]: ...
 
-    def put(self, entries: Mapping[str, bytes], seconds: float) -> None:
-        """Without waiting for it."""
+    async def claim(
+        self, wanted: Sequence[tuple[str, bytes | None]], claims: Sequence[str], seconds: float
+    ) -> Sequence[bool | None]:
+        """``wanted``: keys with what was found there. True: this process is to read it from its source; False: another
+        one does, and has claimed it within the last ``seconds``; None: something else is there by now. Away: all True."""
+
+    def put(self, entries: Mapping[str, bytes], seconds: float, claims: Sequence[str] = ()) -> None:
+        """Without waiting for it. ``claims`` are given up in the same moment."""
 
     async def forget(self, keys: Sequence[str], prefixes: Sequence[str]) -> None:
         """These, and all that begin so."""
@@ -74,6 +80,10 @@ class Codec:
         if shelf.query is None:
             return f"{prefix}{_word(item)}:{shelf.type_name}"
         return f"{prefix}:list:{shelf.type_name}:{_digest(repr(shelf.query), repr(item))}"
+
+    def claim(self, place: Place, urgency: int) -> str:
+        """Under which a process says that it reads this. Nobody urgent waits for who is not."""
+        return f"{self.key(place)}:claim:{urgency}"
 
     def of_record(self, ref: Ref) -> Sequence[str]:
         """What begins with one of these may hold the record: it alone, and any list."""
