@@ -29,6 +29,7 @@ from sources.transport.deadline import remaining
 from sources.transport.rows import Pages
 from sources.transport.seen import SeenCall
 from sources.transport.traffic import Passage, Traffic, Unanswered
+from sources.transport.unpacking import ACCEPTED, TooMuch, unpacked
 
 T = TypeVar("T")
 
@@ -37,6 +38,9 @@ MAX_BODY_BYTES = 40 * 1024 * 1024
 
 TELLING_SECONDS = 1.0
 """Silence counts against a source when it had at least this long to answer: a caller in a hurry says nothing about it."""
+
+_UNPACKED_AT_ONCE = 16 * 1024
+"""Bytes whose unpacking everybody else may wait for."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -212,7 +216,8 @@ class HttpClient:
                         timeout=aiohttp.ClientTimeout(total=None),
                         connector=self._traffic.addresses.connector(),
                         cookie_jar=aiohttp.DummyCookieJar(),
-                        auto_decompress=True,
+                        headers={"Accept-Encoding": ACCEPTED},
+                        auto_decompress=False,
                     )
                 async with self._session.request(
                     request.method,
@@ -222,6 +227,8 @@ class HttpClient:
                     allow_redirects=False,
                 ) as response:
                     body = await self._body(response.content)
+                    if packing := response.headers.get("Content-Encoding"):
+                        body = await self._unpacked(body, packing)
                     return Answer(response.status, response.headers, body)
         except TimeoutError as error:
             silent = SourceTimeout(self.source, "no answer before the deadline")
@@ -243,8 +250,21 @@ class HttpClient:
             parts.append(part)
             size += len(part)
         if size > MAX_BODY_BYTES:
-            raise SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
+            raise self._too_large()
         return b"".join(parts)
+
+    async def _unpacked(self, body: bytes, packing: str) -> bytes:
+        try:
+            if len(body) < _UNPACKED_AT_ONCE:
+                return unpacked(body, packing, MAX_BODY_BYTES)
+            return await asyncio.to_thread(unpacked, body, packing, MAX_BODY_BYTES)
+        except TooMuch:
+            raise self._too_large() from None
+        except ValueError as error:
+            raise aiohttp.ClientPayloadError(str(error)) from error
+
+    def _too_large(self) -> SourceBadResponse:
+        return SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
 
     def _url(self, path: str, params: Params) -> str:
         if path.startswith(("http://", "https://")):

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import random
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
@@ -307,6 +309,45 @@ async def test_an_answer_over_the_limit_is_refused_packed_or_not(
 
     assert type(error) is SourceBadResponse
     assert "larger than 1 MB" in str(error)
+
+
+def packed(content: bytes, form: int) -> bytes:
+    packing = zlib.compressobj(wbits=form)
+    return packing.compress(content) + packing.flush()
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+@pytest.mark.parametrize(("name", "form"), [("gzip", 31), ("deflate", 15), ("deflate", -15)])
+async def test_a_packed_answer_is_taken_only_whole(name: str, form: int, size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    whole = packed(content, form)
+    bodies = {"whole": whole, "cut": whole[:-1], "half": whole[: len(whole) // 2], "other": content}
+    if name == "gzip":
+        bodies["twice"] = whole + whole
+        bodies["filled"] = whole + bytes(512)
+
+    async def answer(request: Incoming) -> Response:
+        return Response(bodies[request.path_params["which"]], headers={"Content-Encoding": name})
+
+    found: dict[str, bytes | type[SourceError]] = {}
+    async with client_of(Route("/api/{which}", answer)) as (client, _):
+        for which in bodies:
+            try:
+                found[which] = (await client.call("GET", f"/{which}")).body
+            except SourceError as error:
+                found[which] = type(error)
+
+    refused = dict.fromkeys(["cut", "half", "other"], SourceBadResponse)
+    taken = {"whole": content, "twice": content * 2, "filled": content}
+    assert found == refused | {which: body for which, body in taken.items() if which in bodies}
+
+
+async def test_a_packed_answer_without_a_body_is_empty() -> None:
+    async def answer(request: Incoming) -> Response:
+        return Response(gzip.compress(b"content"), headers={"Content-Encoding": "gzip"})
+
+    async with client_of(Route("/api/head", answer, methods=["HEAD"])) as (client, _):
+        assert (await client.call("HEAD", "/head")).body == b""
 
 
 async def test_an_answer_that_breaks_off_is_a_bad_one() -> None:
