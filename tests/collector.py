@@ -80,7 +80,7 @@ class Collector:
             return web.Response(status=self.status)
         message = ExportTraceServiceRequest.FromString(body)
         async with self._news:
-            self.headers.append(dict(request.headers))
+            self.headers.append(request.headers.copy())
             self.bodies.append(body)
             for resource in message.resource_spans:
                 self.resources.append(_values(resource.resource.attributes))
