@@ -174,10 +174,12 @@ def _is_json(content_type: str) -> bool:
 def _from_query(params: Mapping[str, str]) -> Operation:
     if "query" not in params:
         raise BadRequest("give the operation as the parameter query")
+    objects = {name: _object(params, name) for name in ("variables", "extensions") if name in params}
+    return Operation(params["query"], params.get("operationName"), **objects)
+
+
+def _object(params: Mapping[str, str], name: str) -> dict[str, Any]:
     try:
-        variables = (
-            msgspec.json.decode(params["variables"], type=dict[str, Any]) if "variables" in params else None
-        )
+        return msgspec.json.decode(params[name], type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise BadRequest("variables is not a JSON object") from error
-    return Operation(params["query"], params.get("operationName"), variables)
+        raise BadRequest(f"{name} is not a JSON object") from error
