@@ -1,6 +1,7 @@
 """The developer's page draws any `extensions.xray`: small and large, refused, absent, and of shapes still to come."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
@@ -204,9 +205,7 @@ async def test_plan_cost_and_spans_are_drawn_where_they_belong(page: Page, panel
     await panel.get_by_text("2 fields", exact=True).click()
     await expect(panel.get_by_role("listitem").filter(has_text="Contact.email")).to_be_visible()
     shares = panel.get_by_role("list", name="What the time went into").get_by_role("listitem")
-    await expect(shares).to_have_text(
-        [" vendors 150 ms 38 %", " budgets and pauses 50 ms 13 %", " gateway 200 ms 50 %"]
-    )
+    await expect(shares).to_have_text([" vendors 150 ms 38 %", " waits 50 ms 13 %", " gateway 200 ms 50 %"])
     await expect(panel.locator(".xray-summary")).to_contain_text(
         "400 ms80 % of the 500 ms deadline2 vendor calls"
     )
@@ -342,6 +341,14 @@ async def test_an_answer_without_one_says_how_to_get_it(server: StandIn, page: P
     await expect(panel).to_contain_text('{"query": "…", "extensions": {"xray": true}}')
     await panel.get_by_role("button", name="Close X-ray").click()
     await expect(switch(page)).to_have_attribute("aria-pressed", "false")
+
+
+async def test_it_is_copied_whole(page: Page, panel: Locator) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await run(page)
+    await panel.get_by_role("button", name="Copy X-ray").click()
+    await expect(panel.get_by_role("button", name="Copied")).to_be_visible()
+    assert json.loads(await page.evaluate("navigator.clipboard.readText()")) == XRAY
 
 
 async def test_it_is_made_larger_by_keyboard_and_keeps_its_height(page: Page, panel: Locator) -> None:

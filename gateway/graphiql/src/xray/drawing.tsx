@@ -38,7 +38,7 @@ export function Drawing({ xray, run }: { xray: Xray; run: number }) {
         <input
           type="search"
           aria-label="Filter spans"
-          placeholder="Filter: invoices, xero, 429 …"
+          placeholder="xero, invoices, 429 …"
           spellCheck={false}
           value={wanted}
           onChange={(event) => setWanted(event.target.value)}

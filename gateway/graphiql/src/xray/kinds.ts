@@ -2,14 +2,16 @@
 
 export const KINDS: Record<string, string> = {
   operation: "The whole operation",
-  arrival: "Before the operation: signing in and reading the request",
-  plan: "Finding the operation's plan, or making it",
   batch: "A loader's batch: one question for many keys",
   cache: "What the cache had of a batch",
   wait: "Waiting for a vendor's budget",
   call: "A call to a vendor",
   retry: "The pause before another attempt",
   breaker: "Refused by a breaker, so that no call was made",
+  plan: "Finding the operation's plan, or making it",
+  arrival: "Before the operation: signing in and reading the request",
+  parse: "Reading and checking the document",
+  context: "Finding out what the caller may see",
   oauth: "Having a vendor's access token",
   redis: "Asking what the replicas share",
   mirror: "Reading a mirror of a vendor's records",

@@ -1,6 +1,6 @@
 /** The X-ray below an answer: how the gateway came to it, or a sentence that says why there is nothing to draw. */
 
-import { pick, useGraphiQL } from "@graphiql/react";
+import { CloseIcon, CopyIcon, pick, useGraphiQL } from "@graphiql/react";
 import { useMemo, useRef, useState, type ReactNode } from "react";
 import { xrayHeight } from "../storage";
 import { toggleXray, useXrayChoice, useXrayTabs, type Asked } from "./choice";
@@ -36,19 +36,19 @@ function Panel({ asked }: { asked: Asked | undefined }) {
   const [height, setHeight] = useState(xrayHeight.read);
   const [full, setFull] = useState(false);
 
-  const { state } = shown.reading;
+  const drawn = shown.reading.state === "drawn" ? shown.reading.xray : null;
   return (
     <section
       ref={panel}
       aria-label="X-ray"
       aria-busy={isFetching}
-      className={full ? "xray full" : "xray"}
+      className={["xray", drawn ? "drawn" : "", full && drawn ? "full" : ""].join(" ")}
       style={{ "--xray-height": `${height}%` } as React.CSSProperties}
       onKeyDown={(event) => {
         if (event.key === "Escape" && full && !event.defaultPrevented) setFull(false);
       }}
     >
-      {!full && (
+      {drawn && !full && (
         <Splitter
           percent={height}
           measured={() => panel.current?.closest(".graphiql-response")}
@@ -60,20 +60,26 @@ function Panel({ asked }: { asked: Asked | undefined }) {
       )}
       <header className="xray-head">
         <h2>X-ray</h2>
-        {state === "drawn" ? <Summary xray={shown.reading.xray} before={shown.before} /> : <span className="xray-gap" />}
+        {drawn ? <Summary xray={drawn} before={shown.before} /> : <span className="xray-gap" />}
         <div className="xray-tools">
-          {state === "drawn" && <CopyButton key={answer} answer={answer} />}
-          <button type="button" aria-pressed={full} onClick={() => setFull(!full)}>
-            {full ? "Smaller" : "Larger"}
-          </button>
+          {drawn && <CopyButton key={answer} answer={answer} />}
+          {drawn && (
+            <button type="button" aria-label="Larger" title="Larger" aria-pressed={full} onClick={() => setFull(!full)}>
+              <svg viewBox="0 0 14 14" fill="none" stroke="currentColor" strokeWidth="1.5" aria-hidden="true">
+                <path d={full ? "M6 1v5H1M8 13V8h5" : "M8 1h5v5M6 13H1V8"} />
+              </svg>
+            </button>
+          )}
           <button type="button" aria-label="Close X-ray" title="Close" onClick={toggleXray}>
-            ✕
+            <CloseIcon aria-hidden="true" />
           </button>
         </div>
       </header>
-      {state === "drawn" && <Drawing xray={shown.reading.xray} run={shown.run} />}
-      {state === "refused" && <Refused reason={shown.reading.reason} />}
-      {state === "absent" && <Absent answered={answer !== ""} asked={isFetching ? undefined : asked} />}
+      {drawn && <Drawing xray={drawn} run={shown.run} />}
+      {shown.reading.state === "refused" && <Refused reason={shown.reading.reason} />}
+      {shown.reading.state === "absent" && (
+        <Absent answered={answer !== ""} asked={isFetching ? undefined : asked} />
+      )}
     </section>
   );
 }
@@ -88,8 +94,8 @@ function CopyButton({ answer }: { answer: string }) {
     setDone(true);
   };
   return (
-    <button type="button" onClick={() => void copy()}>
-      {done ? "Copied" : "Copy"}
+    <button type="button" title="Copy as JSON" aria-label={done ? "Copied" : "Copy X-ray"} onClick={() => void copy()}>
+      {done ? "✓" : <CopyIcon aria-hidden="true" />}
     </button>
   );
 }

@@ -36,8 +36,8 @@ export function Shares({ xray }: { xray: Xray }) {
         ))}
       </div>
       <ul aria-label="What the time went into">
-        {shares.map(({ label, kind, ms }) => (
-          <li key={kind}>
+        {shares.map(({ label, meaning, kind, ms }) => (
+          <li key={kind} title={meaning}>
             <span className="xray-swatch" data-kind={kind} aria-hidden="true" /> {label} {duration(ms)}{" "}
             <span className="xray-quiet">{percent(ms, xray.durationMs)}</span>
           </li>

@@ -65,25 +65,35 @@ export function ticksOf({ from, to }: Range, count: number): number[] {
 
 export interface Share {
   label: string;
+  meaning: string;
   kind: string;
   ms: number;
 }
 
 /**
  * What the operation waited for, counted once per moment: vendors while any call ran, else budgets and pauses before
- * another attempt, else the gateway itself.
+ * another attempt, else the gateway's own stores, else its own work.
  */
 export function sharesOf(xray: Xray): Share[] {
   const whole = { from: 0, to: xray.durationMs };
-  const of = (...kinds: string[]) => covering(xray.spans.filter((span) => kinds.includes(span.kind)).map(rangeOf), whole);
-  const calls = of("call");
-  const callsAndWaits = of("call", "wait", "retry");
-  return [
-    { label: "vendors", kind: "call", ms: calls },
-    { label: "budgets and pauses", kind: "wait", ms: callsAndWaits - calls },
-    { label: "gateway", kind: "operation", ms: xray.durationMs - callsAndWaits },
-  ];
+  const shares: Share[] = [];
+  const counted: string[] = [];
+  let covered = 0;
+  for (const { label, meaning, kinds } of WAITED_FOR) {
+    counted.push(...kinds);
+    const now = covering(xray.spans.filter((span) => counted.includes(span.kind)).map(rangeOf), whole);
+    shares.push({ label, meaning, kind: kinds[0]!, ms: now - covered });
+    covered = now;
+  }
+  const own = { label: "gateway", meaning: "Its own work", kind: "operation", ms: xray.durationMs - covered };
+  return [...shares, own];
 }
+
+const WAITED_FOR = [
+  { label: "vendors", meaning: "Calls under way", kinds: ["call"] },
+  { label: "waits", meaning: "For budgets, and before another attempt", kinds: ["wait", "retry"] },
+  { label: "stores", meaning: "The gateway's PostgreSQL and Redis", kinds: ["ledger", "redis", "audit"] },
+];
 
 /** How much of the whole the parts cover; where they overlap it counts once. */
 function covering(parts: Range[], whole: Range): number {

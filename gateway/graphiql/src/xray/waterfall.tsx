@@ -98,14 +98,15 @@ export const Waterfall = memo(function Waterfall(props: WaterfallProps) {
     >
       <div role="rowgroup" className="xray-axis">
         <div role="row">
-          <div role="columnheader">Span</div>
-          <Axis range={range} ticks={ticks} deadline={deadline} onZoom={onZoom}>
+          <div role="columnheader">
+            Span
             {zoomed && (
-              <button type="button" className="xray-unzoom" onClick={() => onZoom(null)}>
+              <button type="button" onClick={() => onZoom(null)}>
                 Show all
               </button>
             )}
-          </Axis>
+          </div>
+          <Axis range={range} ticks={ticks} deadline={deadline} onZoom={onZoom} />
         </div>
       </div>
       <div role="rowgroup" className="xray-rows">
@@ -151,11 +152,10 @@ interface AxisProps {
   ticks: number[];
   deadline: number | null;
   onZoom(range: Range | null): void;
-  children: React.ReactNode;
 }
 
 /** The time line's head. Dragging across it zooms to that part; rows do the same by key (z, Escape). */
-function Axis({ range, ticks, deadline, onZoom, children }: AxisProps) {
+function Axis({ range, ticks, deadline, onZoom }: AxisProps) {
   const mark = useRef<HTMLElement>(null);
   const start = useRef<number | null>(null);
   const at = (event: PointerEvent<HTMLElement>) => {
@@ -173,8 +173,8 @@ function Axis({ range, ticks, deadline, onZoom, children }: AxisProps) {
       role="columnheader"
       aria-label={`Time, ${duration(range.from)} to ${duration(range.to)}`}
       className="xray-ticks"
+      title="Drag across to zoom"
       onPointerDown={(event) => {
-        if ((event.target as Element).closest("button")) return;
         event.currentTarget.setPointerCapture(event.pointerId);
         start.current = at(event);
       }}
@@ -189,9 +189,9 @@ function Axis({ range, ticks, deadline, onZoom, children }: AxisProps) {
         if (to - from > 0.01) onZoom({ from: range.from + from * width, to: range.from + to * width });
       }}
     >
-      {ticks.map((tick, index) => (
-        <span key={tick} aria-hidden="true" style={{ left: `${(100 * (tick - range.from)) / width}%` }}>
-          {index === 0 && tick === 0 ? "0" : duration(tick)}
+      {ticks.map((tick) => (
+        <span key={tick} aria-hidden="true" {...labelAt((tick - range.from) / width)}>
+          {tick === 0 ? "0" : duration(tick)}
         </span>
       ))}
       {deadline !== null && (
@@ -200,10 +200,15 @@ function Axis({ range, ticks, deadline, onZoom, children }: AxisProps) {
         </span>
       )}
       <i ref={mark} className="xray-mark" aria-hidden="true" />
-      {children}
     </div>
   );
 }
+
+/** To the right of its line; to the left where it would leave the page. */
+const labelAt = (share: number): { "data-side"?: string; style: React.CSSProperties } => ({
+  "data-side": share > 0.9 ? "before" : undefined,
+  style: { left: `${100 * share}%` },
+});
 
 interface SpanRowProps {
   row: Row;

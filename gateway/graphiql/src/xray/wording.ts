@@ -37,7 +37,8 @@ export function briefly(span: Span): string[] {
   const said: string[] = [];
   if (span.kind === "cache") {
     said.push(...verdicts(span));
-    if (typeof facts.ageSeconds === "number") said.push(`${age(facts.ageSeconds)} old`);
+    const read = typeof facts.live === "number" && facts.live > 0 && !facts.cached && !facts.stale;
+    if (typeof facts.ageSeconds === "number" && !read) said.push(`${age(facts.ageSeconds)} old`);
   }
   if (typeof facts.keys === "number") said.push(plural(facts.keys, "key"));
   if (typeof facts.attempt === "number" && facts.attempt > 1) said.push(`attempt ${facts.attempt}`);

@@ -1,0 +1,1 @@
+import{a as e,i as t}from"./index-svrohd4a.js";var n={jsonc:{astFormat:`json-text`,parse:e=>({text:e}),locStart:()=>0,locEnd:({text:e})=>e.length}},r={"json-text":{print:({node:{text:n}})=>t(n,e(n,void 0,{insertSpaces:!0,tabSize:2}))}};export{n as parsers,r as printers};
