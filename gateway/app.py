@@ -32,8 +32,12 @@ from gateway.tracing import Traced
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
+from sources.transport.deadline import deadline
 
 GRAPHQL = "/graphql"
+
+READY_SECONDS = 2.0
+"""For the database to answer whoever asks whether to send requests here."""
 
 
 def create_app(
@@ -63,8 +67,8 @@ def create_app(
 
     async def ready(request: Request) -> Response:
         try:
-            await office.ledger.ping()
-            consents = await office.consents()
+            with deadline(READY_SECONDS):
+                consents = await office.consents()
         except SourceError as error:
             return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
         spent = {

@@ -14,7 +14,7 @@ from tests.door import Answer, Door, open_door
 from tests.redis_server import redis_server
 
 HOME = """query($id: ID!) { account(id: $id) {
-  name invoices(first: 5) { nodes { number } } tickets(first: 5) { nodes { subject } }
+  name invoices(first: 5) { nodes { number } } tickets(first: 5) { nodes { subject } } documents(first: 5) { nodes { title } }
 } }"""
 
 
@@ -60,6 +60,28 @@ async def test_a_source_that_fails_is_left_alone_and_told_of_and_used_again_with
         assert time.monotonic() - healed < 5
         await asyncio.sleep(0.05)
     assert await ready(breaking) == (200, {"status": "ready", "degraded": {}})
+
+
+async def test_with_all_sources_down_pages_are_served_and_each_is_named(world: World, postgres: str) -> None:
+    async with fresh_database(postgres) as url, open_door(world, url, breakers=True, deadline=1.0) as door:
+        assert (await home(door)).errors == []
+        sources = ["xero", "zendesk", "s3", "hubspot"]
+        for source in sources:  # the CRM last: without an account nobody asks the others for anything
+            door.boxes[source].faults.add("fail")
+        for group in (sources[:3], sources):
+            door.boxes["hubspot"].faults.clear()
+            if group == sources:
+                door.boxes["hubspot"].faults.add("fail")
+            async with asyncio.timeout(20):
+                while not set(group) <= (await ready(door))[1]["degraded"].keys():  # type: ignore[attr-defined]
+                    assert (await home(door)).status == 200
+        status, body = await ready(door)
+        assert (status, body["status"]) == (200, "ready")
+        assert (await door.fetch(None, "/health/live"))[0] == 200
+        for trouble in body["degraded"].values():  # type: ignore[attr-defined]
+            assert trouble.startswith("failing")
+        said = (await check_running(door.url)).detail
+        assert all(f"{source}: failing" in said for source in sources)
 
 
 async def test_no_gateway_at_the_public_address_is_no_fault_of_the_settings() -> None:

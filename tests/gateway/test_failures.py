@@ -350,10 +350,18 @@ async def test_staff_still_read_what_needs_no_database(wired: tuple[Door, Wire])
     assert answer.data["account"]["contacts"]["nodes"]
 
 
-async def test_readiness_says_that_the_database_is_away(wired: tuple[Door, Wire]) -> None:
+@pytest.mark.parametrize("trouble", ["cut", "freeze"])
+async def test_readiness_and_metrics_say_that_the_database_is_away(
+    wired: tuple[Door, Wire], trouble: str
+) -> None:
     door, _ = wired
-    async with troubled(wired, "cut"):
+    async with troubled(wired, trouble):
         status, _, body = await door.fetch(None, "/health/ready")
+        scraped, _, metrics = await door.fetch("admin", "/metrics")
 
     assert (status, json.loads(body)["status"]) == (503, "not ready")
+    assert scraped == 200
+    assert b"gateway_database_up 0.0" in metrics
+    assert b"gateway_source_calls_total{" in metrics
     assert (await door.fetch(None, "/health/ready"))[0] == 200
+    assert b"gateway_database_up 1.0" in (await door.fetch("admin", "/metrics"))[2]
