@@ -259,7 +259,9 @@ class Office:
         """How the connected systems are doing, in the order of their kinds."""
         states = self.network.states()
         return [
-            health_of(port.name, kind.value, states.get(port.name, ()), self.cache)
+            health_of(
+                port.name, kind.value, states.get(port.name, ()), self.cache, getattr(port, "mirror", None)
+            )
             for kind in Kind
             if (port := self.ports.get(kind)) is not None
         ]

@@ -80,7 +80,9 @@ class SourceStatus:
     trouble: str | None = strawberry.field(description="What is amiss, in words; null where nothing is.")
     retry_after: float | None = strawberry.field(description="Seconds until it is asked again.")
     waiting: int = strawberry.field(description="Calls that wait for a place within its limits.")
-    answered_at: datetime | None = strawberry.field(description="When it last answered a read.")
+    answered_at: datetime | None = strawberry.field(
+        description="When it last answered a read; of a system that is copied, up to when the copy reaches."
+    )
     lag_seconds: float | None = strawberry.field(
         description="Seconds since then: what it changed meanwhile is not seen here yet."
     )

@@ -6,8 +6,10 @@ Questions are answered from the copy alone, whatever the vendor does, and say ho
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context, ContextVar
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, TypeVar
@@ -17,7 +19,13 @@ import structlog
 
 from sources.layers.mirror_readers import Read, Slice
 from sources.ports.common import Page
-from sources.ports.errors import InvalidRequest, SourceError, SourceRateLimited, SourceUnavailable
+from sources.ports.errors import (
+    InvalidRequest,
+    SourceError,
+    SourceRateLimited,
+    SourceTimeout,
+    SourceUnavailable,
+)
 from sources.ports.mirror import (
     Bookmark,
     Copied,
@@ -37,6 +45,8 @@ LONGEST_WAIT_SECONDS = 120.0
 SHORTEST_WAIT_SECONDS = 1.0
 TRIES = 3
 """Pages that fail in a row before a run rests."""
+TURN_SECONDS = 0.2
+"""How often somebody who waits for another process's run looks whether it is over."""
 
 Found = TypeVar("Found", Copied, CopiedPages, CopiedCounts)
 
@@ -55,6 +65,8 @@ class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 120.0
     """How far each run goes back behind the latest change that it knows: a vendor's clocks differ from each other, and
     changes show late."""
+    freshest: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    """A client that wants it newer than the copy is has a run made now; none can ask for anything newer than this."""
     max_age: Annotated[float, msgspec.Meta(ge=60)] = 86_400.0
     """A copy that is older is not shown any more: its source counts as unavailable."""
 
@@ -75,10 +87,26 @@ class Stream(msgspec.Struct, frozen=True):
     """Can the vendor list what has changed? Else every run reads the whole list."""
     form: str = "1"
     """Changes when rows are kept in another form; they are all read again then."""
+    shows: tuple[str, ...] = ()
+    """What the graph shows of it, by type."""
 
 
 Told = Callable[[str, int], None]
 """Told of progress: a stream's name and how many rows it read just now."""
+
+
+_ages: ContextVar[list[float] | None] = ContextVar("ages", default=None)
+
+
+@contextmanager
+def ages_noted() -> Iterator[list[float]]:
+    """How old the copies were, in seconds, that questions inside were answered from."""
+    ages: list[float] = []
+    token = _ages.set(ages)
+    try:
+        yield ages
+    finally:
+        _ages.reset(token)
 
 
 class Mirror:
@@ -97,6 +125,9 @@ class Mirror:
         who only probes. ``terms``: on which each page is asked for."""
         self.source = source
         self._streams = {stream.name: stream for stream in streams}
+        self.shown = {type_name: stream for stream in streams for type_name in stream.shows}
+        """The streams by what the graph shows of them."""
+        self._hurrying: dict[str, asyncio.Task[bool]] = {}
         self._copies = {
             stream.name: Copy(
                 source, stream.name, sha256(f"{account}|{stream.form}".encode()).hexdigest()[:16]
@@ -108,6 +139,7 @@ class Mirror:
         self._terms = terms
         self.lags: Sequence[Lag] = ()
         """As this process last heard; see ``lag``."""
+        self._heard = 0.0
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -143,7 +175,17 @@ class Mirror:
     async def lag(self) -> Sequence[Lag]:
         """How far each stream is behind, in the order declared."""
         self.lags = await self._kept().lags(list(self._copies.values()))
+        self._heard = time.monotonic()
         return self.lags
+
+    @property
+    def age(self) -> float | None:
+        """Seconds by which the copies are behind, now, the one that is most; None where one is not complete, or nothing was
+        heard yet."""
+        ages = [lag.age for lag in self.lags]
+        if not ages or None in ages:
+            return None
+        return max(age for age in ages if age is not None) + time.monotonic() - self._heard
 
     @property
     def trouble(self) -> str | None:
@@ -151,10 +193,53 @@ class Mirror:
         for lag in self.lags:
             if lag.age is None:
                 return f"the first copy of {lag.stream} is not complete"
-            if lag.age > 3 * self._pace(self._streams[lag.stream]) + 60:
+            if lag.age > self._late(self._streams[lag.stream]):
                 why = f": {lag.failure}" if lag.failure else ""
                 return f"the copy of {lag.stream} is {lag.age:.0f} s old{why}"
         return None
+
+    def pace(self, type_name: str) -> float:
+        """Seconds between the runs that read what is shown as this type."""
+        return self._pace(self.shown[type_name])
+
+    def promise(self, type_name: str) -> float:
+        """The oldest, in seconds, that is shown as this type while its source answers."""
+        return self._late(self.shown[type_name])
+
+    async def reach(self, type_name: str, age: float, patience: float) -> None:
+        """Returns when what is shown as this type is no older than ``age`` seconds from now, or than the settings'
+        ``freshest``. What has changed is read for it, by one run for all who wait. Raises SourceError where that fails or
+        takes longer than ``patience`` seconds."""
+        stream, loop = self.shown[type_name], asyncio.get_running_loop()
+        began, age = loop.time(), max(age, self._settings.freshest)
+        while True:
+            found = await self._kept().rows(self._copies[stream.name], ())
+            waited = loop.time() - began
+            if found.age is None or found.age <= age + waited:
+                return  # where there is no copy yet, the question itself says so
+            run = self._hurrying.get(stream.name)
+            if run is None or run.done():
+                run = asyncio.create_task(self._hurry(stream), name=f"hurry {self.source}", context=Context())
+                self._hurrying[stream.name] = run
+            done, _ = await asyncio.wait([run], timeout=max(0.0, patience - waited))
+            if not done:
+                raise SourceTimeout(
+                    self.source, "its copy could not be brought up to date before the deadline"
+                )
+            if not run.cancelled() and isinstance(error := run.exception(), SourceError):
+                raise error
+
+    async def _hurry(self, stream: Stream) -> bool:
+        done = await self.catch_up(patient=False, everything=True, only=stream)
+        if not done:
+            await asyncio.sleep(TURN_SECONDS)
+        return done
+
+    async def close(self) -> None:
+        """Ends the runs that clients have asked for."""
+        for run in self._hurrying.values():
+            run.cancel()
+        await asyncio.gather(*self._hurrying.values(), return_exceptions=True)
 
     def _kept(self) -> MirrorStore:
         if self._store is None:
@@ -170,6 +255,8 @@ class Mirror:
             raise SourceUnavailable(
                 self.source, "the copy of its records is too old to be shown; see `gateway sync`"
             )
+        if (ages := _ages.get()) is not None:
+            ages.append(found.age)
         return found
 
     # -- following ----------------------------------------------------------------------------------------------
@@ -188,7 +275,13 @@ class Mirror:
             await asyncio.sleep(min(self._settings.every, self._settings.lists_every))
 
     async def catch_up(
-        self, *, patient: bool, everything: bool = False, whole: bool = False, told: Told | None = None
+        self,
+        *,
+        patient: bool,
+        everything: bool = False,
+        whole: bool = False,
+        told: Told | None = None,
+        only: Stream | None = None,
     ) -> bool:
         """Runs the streams whose time has come, or ``everything``; ``whole``: reads all there is. False: another process
         has the turn. A stream that fails does not keep the others; raises the first one's SourceError in the end."""
@@ -196,7 +289,7 @@ class Mirror:
         async with self._kept().turn(self.source) as turn:
             if turn is None:
                 return False
-            for stream in self._streams.values():
+            for stream in self._streams.values() if only is None else (only,):
                 try:
                     standing = await turn.standing(self._copies[stream.name])
                     if everything or whole or standing.running or self._due(stream, standing):
@@ -211,6 +304,10 @@ class Mirror:
 
     def _pace(self, stream: Stream) -> float:
         return self._settings.every if stream.changes else self._settings.lists_every
+
+    def _late(self, stream: Stream) -> float:
+        """The age from which on something is amiss."""
+        return 3 * self._pace(stream) + 60
 
     def _due(self, stream: Stream, standing: Standing) -> bool:
         # A run that is due within a moment is due: otherwise every second turn would come too early.

@@ -32,7 +32,8 @@ class SourceHealth(msgspec.Struct, frozen=True):
     waiting: int = 0
     """Calls that wait for a place within its limits."""
     answered_at: datetime | None = None
-    """When it last answered a read; None: it was not asked yet, or nothing is remembered (``[cache]`` is off)."""
+    """When it last answered a read; None: it was not asked yet, or nothing is remembered (``[cache]`` is off). Of one that
+    is copied: up to when the copy reaches."""
     lag_seconds: float | None = None
     """Since then: what it changed meanwhile nobody here has seen."""
     live: int = 0

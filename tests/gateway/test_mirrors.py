@@ -114,6 +114,26 @@ async def test_tickets_are_shown_while_freshdesk_is_down_and_comments_say_that_i
     assert {code for _, code in answer.codes()} == {"SOURCE_UNAVAILABLE"}
 
 
+async def test_staff_see_how_far_the_copy_is_behind(mirrored: Mirrored) -> None:
+    async def lag() -> float:
+        answer = await mirrored.door.ask("admin", "{ sources { name lagSeconds answeredAt } }")
+        [of_copy] = [source for source in answer.data["sources"] if source["name"] == "freshdesk"]
+        age = datetime.now(UTC) - datetime.fromisoformat(of_copy["answeredAt"])
+        assert abs(age.total_seconds() - of_copy["lagSeconds"]) < 5
+        return float(of_copy["lagSeconds"])
+
+    mirrored.box.faults.add("fail", status=503)
+    try:
+        async with asyncio.timeout(60):
+            while await lag() < 8:
+                await asyncio.sleep(0.1)
+    finally:
+        mirrored.box.faults.clear()
+    async with asyncio.timeout(60):
+        while await lag() > 4:
+            await asyncio.sleep(0.1)
+
+
 async def test_metrics_tell_how_far_the_copy_is(mirrored: Mirrored) -> None:
     status, _, body = await mirrored.door.fetch("admin", "/metrics")
     assert status == 200
