@@ -1,6 +1,5 @@
 """HubSpot's HTTP API as far as the CRM port needs it: batch reads, associations, search, and its error bodies."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -17,6 +16,7 @@ from sources.ports.errors import (
     SourceRejected,
     SourceUnavailable,
 )
+from sources.transport.abreast import abreast
 from sources.transport.http import Answer, HttpClient, retry_after
 from sources.transport.rows import Pages, Rows
 from sources.vendors.hubspot.limits import SEARCH
@@ -153,15 +153,11 @@ class Api:
         """By the id that was asked for, also where a merged-away id answers with its survivor; what does not exist
         or is archived is left out. A failed chunk gives its error to each of its ids."""
         chunks = _chunks(list(dict.fromkeys(ids)), self._batch)
-        answers = await asyncio.gather(
-            *(self._read_chunk(kind, chunk, properties) for chunk in chunks), return_exceptions=True
-        )
+        answers = await abreast(self._read_chunk(kind, chunk, properties) for chunk in chunks)
         found: dict[str, Row | SourceError] = {}
         for chunk, answer in zip(chunks, answers, strict=True):
             if isinstance(answer, SourceError):
                 found.update(dict.fromkeys(chunk, answer))
-            elif isinstance(answer, BaseException):
-                raise answer
             else:
                 asked = set(chunk)
                 for row in answer:
@@ -177,17 +173,13 @@ class Api:
         ]
         chunks = _chunks(inputs, self._associations_batch)
         path = f"{self._associations}/{source}/{target}/batch/read"
-        answers = await asyncio.gather(
-            *(self._associated(path, chunk) for chunk in chunks), return_exceptions=True
-        )
+        answers = await abreast(self._associated(path, chunk) for chunk in chunks)
         for chunk, answer in zip(chunks, answers, strict=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, SourceError):
-                raise answer
             for item in chunk:
                 listings[item["id"]].after = None
                 if isinstance(answer, SourceError):
                     listings[item["id"]].error = answer
-            if not isinstance(answer, BaseException):
+            if not isinstance(answer, SourceError):
                 read, dropped = answer
                 told = {row.source.id for row in read} if dropped else set()
                 for item in chunk if dropped else ():

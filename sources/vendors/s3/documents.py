@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, TypeVar
+from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 import botocore.session
@@ -22,6 +22,7 @@ from sources.ports.documents import (
 )
 from sources.ports.errors import SourceBadResponse, SourceError, SourceRejected
 from sources.ports.select import select
+from sources.transport.abreast import abreast
 from sources.transport.http import Answer, HttpClient, Params
 from sources.transport.limits import SourceSettings
 from sources.transport.traffic import Network
@@ -30,8 +31,6 @@ from sources.vendors.s3.answers import Entry, Listing, error_code, explain, obje
 from sources.vendors.s3.keys import SOURCE, Layout, folded, media_type
 from sources.vendors.s3.limits import LIMITS
 from sources.vendors.s3.signing import FixedCredentials, FoundCredentials, Signer
-
-T = TypeVar("T")
 
 TOGETHER = 4
 """From so many documents of one customer on, their versions are read in one listing rather than one each."""
@@ -154,10 +153,8 @@ class S3Documents:
         """One call per folder and 1,000 objects. Where all kinds asked for lie in one folder, only that is listed;
         else filters, and always the order and the window, are applied here. No rows for a ref that is no folder."""
         distinct = list(dict.fromkeys(customers))
-        pages = await asyncio.gather(
-            *(self._page(customer, query) for customer in distinct), return_exceptions=True
-        )
-        found = {customer: _settled(page) for customer, page in zip(distinct, pages, strict=True)}
+        pages = await abreast(self._page(customer, query) for customer in distinct)
+        found = dict(zip(distinct, pages, strict=True))
         return [found[customer] for customer in customers]
 
     async def versions_of(
@@ -280,8 +277,8 @@ class S3Documents:
                     break
         except SourceError as error:
             return found | dict.fromkeys(waiting, error)
-        alone = await asyncio.gather(*map(self._versions_alone, waiting), return_exceptions=True)
-        return found | {key: _settled(answer) for key, answer in zip(waiting, alone, strict=True)}
+        alone = await abreast(map(self._versions_alone, waiting))
+        return found | dict(zip(waiting, alone, strict=True))
 
     async def _versions_alone(self, key: str) -> Sequence[DocumentVersion]:
         rows: list[Entry] = []
@@ -375,10 +372,3 @@ def _versions_of(key: str, rows: Sequence[Entry]) -> Sequence[DocumentVersion]:
         )
         for row in rows
     ]
-
-
-def _settled(answer: T | BaseException) -> T | SourceError:
-    """One row's answer out of a gather; what is no SourceError is raised."""
-    if isinstance(answer, BaseException) and not isinstance(answer, SourceError):
-        raise answer
-    return answer
