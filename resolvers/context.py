@@ -1,17 +1,17 @@
 """What one request holds: who asks, the sources as they may see them, and the loaders."""
 
-from asyncio import Future, Task, current_task
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
+from asyncio import Future, Task
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
 import strawberry
-from aiodataloader import DataLoader
 
 from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import Roles
 from resolvers.errors import Forbidden, NotFound
+from resolvers.loading import Batch, Loader
 from resolvers.signing_in import Directions
 from resolvers.vocabulary import ConnectionOf
 from sources.layers.books import ScopedBooks
@@ -113,7 +113,8 @@ class Context:
         """Only while a subscription begins."""
         self._files = files
         self._reading: set[Task[Any]] = set()
-        self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
+        """Batches under way, which loaders run in tasks of their own."""
+        self._loaders: dict[Hashable, Loader] = {}
         self._released = False
 
     def release(self) -> None:
@@ -196,36 +197,17 @@ class Context:
         self,
         name: Hashable,
         read: Callable[..., Any],
-        batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]],
+        batch: Batch,
         key: Hashable,
     ) -> Future[Any]:
         """``batch`` asks by ``read`` alone."""
         loader = self._loaders.get(name)
         if loader is None:
             self._require_scope(read)
-            loader = self._loaders[name] = DataLoader(self._ending(read, batch))
+            traced = batch if here() is None else _traced(read, batch)
+            loader = self._loaders[name] = Loader(traced, self._reading)
         answer: Future[Any] = loader.load(key)
         return answer
-
-    def _ending(
-        self, read: Callable[..., Any], batch: Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
-    ) -> Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]:
-        """The same, but it ends with the request: loaders run their batches in tasks of their own."""
-
-        async def reading(keys: list[Any]) -> list[Any]:
-            task = current_task()
-            assert task is not None
-            self._reading.add(task)
-            try:
-                if here() is None:
-                    return await batch(keys)
-                mark = read_of(read)
-                with span("batch", read.__name__, type=mark.gives if mark else None, keys=len(keys)):
-                    return await batch(keys)
-            finally:
-                self._reading.discard(task)
-
-        return reading
 
     def _require_scope(self, read: Callable[..., Any]) -> None:
         """A loader reads as this caller or not at all. Raises UnscopedRead, and Forbidden where the caller may see no
@@ -239,6 +221,17 @@ class Context:
             raise UnscopedRead(f"{read.__qualname__}: the request is answered; its loaders serve no other")
         if not self.policy.may_see(self.principal, mark.gives):
             raise Forbidden(mark.gives, self.policy.types[mark.gives], self.principal.held)
+
+
+def _traced(read: Callable[..., Any], batch: Batch) -> Batch:
+    """The same, told of where somebody looks."""
+    mark = read_of(read)
+
+    async def reading(keys: list[Any]) -> list[Any]:
+        with span("batch", read.__name__, type=mark.gives if mark else None, keys=len(keys)):
+            return await batch(keys)
+
+    return reading
 
 
 _NOWHERE = Ref("", "")

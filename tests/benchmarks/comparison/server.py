@@ -5,12 +5,12 @@ a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the sam
 """
 
 import os
+from asyncio import Task
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any, cast
 
-from aiodataloader import DataLoader
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 
@@ -27,6 +27,7 @@ from gateway.signin.settings import IssuerSettings, SignInSettings
 from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import Roles
+from resolvers.loading import Loader
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditRecord, AuditStore
 from sources.ports.common import Ref
@@ -50,29 +51,32 @@ class Context:
 
     def __init__(self, principal: Principal, policy: Policy, upstreams: Upstreams) -> None:
         self.principal, self.policy, self.upstreams = principal, policy, upstreams
+        self._reading: set[Task[Any]] = set()
 
     @cached_property
-    def accounts(self) -> DataLoader[str, Any]:
-        return DataLoader(self.upstreams.accounts)
+    def accounts(self) -> Loader:
+        return Loader(self.upstreams.accounts, self._reading)
 
     @cached_property
-    def contacts(self) -> DataLoader[str, Any]:
-        return DataLoader(self.upstreams.contacts)
+    def contacts(self) -> Loader:
+        return Loader(self.upstreams.contacts, self._reading)
 
     @cached_property
-    def invoices(self) -> DataLoader[str, Any]:
-        return DataLoader(self.upstreams.invoices)
+    def invoices(self) -> Loader:
+        return Loader(self.upstreams.invoices, self._reading)
 
     @cached_property
-    def tickets(self) -> DataLoader[str, Any]:
-        return DataLoader(self.upstreams.tickets)
+    def tickets(self) -> Loader:
+        return Loader(self.upstreams.tickets, self._reading)
 
     @cached_property
-    def documents(self) -> DataLoader[str, Any]:
-        return DataLoader(self.upstreams.documents)
+    def documents(self) -> Loader:
+        return Loader(self.upstreams.documents, self._reading)
 
     def release(self) -> None:
         """Loaders and what they gave know each other."""
+        for reading in self._reading:
+            reading.cancel()
         self.__dict__.clear()
 
 

@@ -1,0 +1,39 @@
+"""aiodataloader for one request: what a batch of it costs before anything is read, cut down to what a request needs."""
+
+from asyncio import Future, Task, create_task, get_running_loop
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiodataloader import DataLoader, dispatch_queue_batch
+from aiodataloader import Loader as Waiting
+
+Batch = Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
+
+
+class Loader(DataLoader[Any, Any]):
+    """The library's, keys and answers as they are. It knows the loop that it runs in and that its batch is a coroutine
+    function, where the library would look; the turn of its batch comes by the loop's queue, where the library has a task
+    for it; and its batches end with the request that they are of."""
+
+    def __init__(self, batch: Batch, batches: set[Task[Any]]) -> None:
+        """``batches``: those under way are kept there, for whoever ends them."""
+        self.loop = get_running_loop()
+        self.batch_load_fn = batch
+        self._cache: dict[Any, Future[Any]] = {}
+        self._queue: list[Waiting] = []
+        self._batches = batches
+
+    def get_cache_key(self, key: Any) -> Any:
+        return key
+
+    def do_resolve_reject(self, key: Any, future: "Future[Any]") -> None:
+        self._queue.append(Waiting(key, future))
+        if len(self._queue) == 1:
+            # As late as the library's: whatever is ready to ask by now has asked when the batch begins.
+            self.loop.call_soon(self.loop.call_soon, self._dispatch)
+
+    def _dispatch(self) -> None:
+        queue, self._queue = self._queue, []
+        batch = create_task(dispatch_queue_batch(self, queue))
+        self._batches.add(batch)
+        batch.add_done_callback(self._batches.discard)
