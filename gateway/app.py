@@ -84,7 +84,7 @@ def create_app(
             await office.signin.principal(request.headers, route="/schema.graphql", method=request.method)
         except SignInRefused as refused:
             return _refused(refused)
-        return PlainTextResponse(office.schema.as_str() + "\n")
+        return PlainTextResponse(office.schema.sdl(office.promises) + "\n")
 
     routes: list[BaseRoute] = [
         WebSocketRoute(GRAPHQL, GraphQLSocket(office)),

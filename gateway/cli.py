@@ -28,6 +28,7 @@ from gateway.check import (
     check_redis,
     check_running,
     check_sources,
+    check_telemetry,
     check_tokens,
 )
 from gateway.consents import connect, tokens_app
@@ -50,6 +51,7 @@ from gateway.settings import (
     read_mail,
     read_redis,
     read_signin,
+    read_telemetry,
     read_tokens,
 )
 from gateway.sync import sync
@@ -153,11 +155,17 @@ def schema(
     write: Annotated[bool, typer.Option("--write", help="Write schema.graphql.")] = False,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Print it with the own fields of this settings file."),
+        typer.Option(
+            "--config", "-c", help="Print it with the own fields and the seconds of this settings file."
+        ),
     ] = None,
 ) -> None:
     """The graph's SDL, printed from the code."""
-    text = build_schema(load(config).own_fields if config else ()).as_str() + "\n"
+    if config:
+        settings = read_settings(config)
+        text = build_schema(settings.own_fields).sdl(settings.cache.promises) + "\n"
+    else:
+        text = build_schema().as_str() + "\n"
     committed = Path("schema.graphql")
     if write:
         committed.write_text(text)
@@ -388,6 +396,10 @@ async def _check_parts(
                 findings.append(await check_redis(read_redis(tables, config.name, os.environ)))
             except SettingsError as error:
                 findings.append(Finding("redis", False, f"not configured: {error}"))
+            try:
+                findings.append(await check_telemetry(read_telemetry(tables, config.name, os.environ)))
+            except SettingsError as error:
+                findings.append(Finding("telemetry", False, f"not configured: {error}"))
             findings += await check_sources(config, ledger.tokens, os.environ, own_fields, ledger.mirrors)
             if findings[0].ok and not unusable:
                 # After the sources: calling one may have shown that its refresh token is spent.

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import date, datetime
 from types import TracebackType
@@ -143,6 +143,8 @@ class Office:
                     raise SettingsError(f"sources.{kind.value}: {error}") from error
                 self.ports[kind] = port
                 stack.push_async_callback(port.close)
+                if hasattr(port, "mirror"):
+                    stack.push_async_callback(port.mirror.close)
             crm = self.ports[Kind.CRM]
             rules = {source.row.vendor: source.matching for source in self.settings.sources.values()}
             self.matcher = Matcher(crm, self.ledger.links, rules)
@@ -197,6 +199,7 @@ class Office:
             Surroundings(patience=remaining, lane=caller, apart=shared_deadline, behind=_behind),
             second=second,
             codec=Codec(accounts, settings.own_fields),
+            mirrors=self.mirrors,
         )
         stack.push_async_callback(cache.close)
         self.ledger.forgettings.listen(lambda told: cache.forget(source=told.source, refs=told.refs))
@@ -215,6 +218,12 @@ class Office:
     def mirrors(self) -> Sequence[Mirror]:
         """The copies that connected sources keep."""
         return [port.mirror for port in self.ports.values() if hasattr(port, "mirror")]
+
+    @property
+    def promises(self) -> Mapping[str, int]:
+        """By type: the oldest, in seconds, that is given of it while its source answers."""
+        copied = {name: round(mirror.promise(name)) for mirror in self.mirrors for name in mirror.shown}
+        return {**self.settings.cache.promises, **copied}
 
     def follow(self) -> None:
         """From now on mirrors follow their vendors, until this closes. For what serves requests."""

@@ -1,5 +1,6 @@
 """The graph's roots, and the one function that builds a schema."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -216,6 +217,9 @@ def build_schema(own_fields: Sequence[CustomField] = ()) -> "GatewaySchema":
     return schema
 
 
+_PROMISE = re.compile(r"^(type (\w+) .*@freshness\(maxAge: )(\d+)", re.MULTILINE)
+
+
 class GatewaySchema(strawberry.Schema):
     """Strawberry's schema with own fields put in, and the policy that its directives state."""
 
@@ -239,6 +243,10 @@ class GatewaySchema(strawberry.Schema):
     def graphql(self) -> Any:
         """The graphql-core schema."""
         return self._schema
+
+    def sdl(self, promises: Mapping[str, int]) -> str:
+        """As it is printed, with these ``@freshness`` in the place of the defaults: by type, in seconds."""
+        return _PROMISE.sub(lambda found: found[1] + str(promises.get(found[2], found[3])), self.as_str())
 
     def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
         """Strawberry asks here for the fields of every type."""

@@ -226,7 +226,7 @@ class Mirror:
                 raise SourceTimeout(
                     self.source, "its copy could not be brought up to date before the deadline"
                 )
-            if not run.cancelled() and isinstance(error := run.exception(), SourceError):
+            if not run.cancelled() and (error := run.exception()) is not None:
                 raise error
 
     async def _hurry(self, stream: Stream) -> bool:

@@ -18,6 +18,7 @@ from sources.layers.cache.freshness import LIVE, Demand, Note, Reading, Verdict,
 from sources.layers.cache.lifetimes import KIND_OF, Lifetimes
 from sources.layers.cache.memory import Entry, Memory, Place, Shelf
 from sources.layers.cache.second import Codec, SecondLevel
+from sources.layers.mirror import Mirror, ages_noted
 from sources.ports.common import Ref
 from sources.ports.errors import (
     SourceBadResponse,
@@ -88,15 +89,17 @@ class Cache:
         *,
         second: SecondLevel | None = None,
         codec: Codec | None = None,
+        mirrors: Sequence[Mirror] = (),
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """``second`` and ``codec`` together. ``clock`` gives Unix time, so that processes mean the same by it."""
+        """``second`` and ``codec`` together. ``mirrors``: what is read from these is not kept once more. ``clock`` gives Unix time, so that processes mean the same by it."""
         self.lifetimes = lifetimes
         self.clock = clock
         self.counts: dict[str, SourceCounts] = {}
         self._around = surroundings or Surroundings()
         self._second, self._codec = second, codec
+        self._mirrors = {(mirror.source, shown): mirror for mirror in mirrors for shown in mirror.shown}
         self._chance = chance
         self._memory = Memory(lifetimes.megabytes << 20)
         self._flights = Flights(self._memory, lifetimes.coalesce, self._around.apart)
@@ -132,6 +135,7 @@ class Cache:
         return Demand(
             None if wished.max_age is None else max(wished.max_age, self.lifetimes.freshest),
             min(wished.max_stale, self.lifetimes.stale_if_error),
+            wished.by_client,
         )
 
     async def records(self, source: str, type_name: str, refs: Sequence[Ref], fetch: Fetch) -> Sequence[Any]:
@@ -210,6 +214,9 @@ class Cache:
 
     async def _land(self, flight: Flight, fetch: Fetch) -> None:
         """Asks the second level, then the source; keeps what comes."""
+        if self._mirrors and self.mirror_of(flight.shelf) is not None:
+            await self._ask_copy(flight, fetch)
+            return
         begun = self._forgettings
         seconds = self.lifetimes.of(KIND_OF[flight.shelf.type_name])
         items = list(flight.items)
@@ -243,6 +250,18 @@ class Cache:
                 asked = len(missing)
                 missing = await self._from_second(second, missing, seconds, begun)
                 self._count_second(flight, asked - len(missing), len(missing) - asked)
+
+    def mirror_of(self, shelf: Shelf) -> Mirror | None:
+        """Where this is read from a copy."""
+        return self._mirrors.get((shelf.source, shelf.type_name))
+
+    async def _ask_copy(self, flight: Flight, fetch: Fetch) -> None:
+        items = list(flight.items)
+        with ages_noted() as ages:
+            answers = await fetch(items)
+        read_at = self.clock() - max(ages, default=0.0)
+        for item, answer in zip(items, answers, strict=True):
+            flight.given[item] = Given(answer, read_at, live=False)
 
     async def _ask_source(
         self,
@@ -367,6 +386,7 @@ class _Read:
         """What was read before that is too old for this client."""
         if demand.max_age is not None:
             self._oldest = min(self._reading.began, self._now) - demand.max_age - demand.max_stale
+        self._mirror = cache.mirror_of(shelf)
         self._stale = demand.max_stale
         self._found: dict[Hashable, Any] = {}
         self._read_at, self._verdict, self._lasts = inf, Verdict.LIVE, inf
@@ -374,22 +394,25 @@ class _Read:
 
     async def run(self, asked: Sequence[Hashable]) -> Mapping[Hashable, Any]:
         due = self._from_memory(asked)
-        live = stale = 0
+        live = stale = failed = 0
         if due:
             self._ahead(due)
         missing = [item for item in dict.fromkeys(asked) if item not in self._found]
         cached = len(self._found)
         if missing:
             await self._ask(missing)
-            live = sum(1 for item in missing if not isinstance(self._found[item], SourceError))
-            stale = self._stale_given
+            given = sum(1 for item in missing if not isinstance(self._found[item], SourceError))
+            failed, stale = len(missing) - given, self._stale_given
+            live = given - stale
+            if self._mirror is not None:
+                cached, live = cached + live, 0
         counts = self._cache.counts_of(self._shelf.source)
         counts.cached += cached
         counts.stale += stale
-        counts.live += live - stale
-        counts.failed += len(missing) - live
+        counts.live += live
+        counts.failed += failed
         if self._seen is not UNSEEN:
-            self._seen.note(live=live - stale, cached=cached, stale=stale, failed=len(missing) - live)
+            self._seen.note(live=live, cached=cached, stale=stale, failed=failed)
             if self._read_at < inf:
                 self._seen.note(ageSeconds=round(max(0.0, self._cache.clock() - self._read_at), 3))
         if self._read_at < inf and self._items is None:
@@ -461,7 +484,14 @@ class _Read:
 
     async def _ask(self, missing: list[Hashable]) -> None:
         """By flights; once more by an own one where another's ended for a reason of its own."""
-        cache, lane, oldest = self._cache, self._cache._around.lane(), self._oldest
+        cache, lane = self._cache, self._cache._around.lane()
+        if self._mirror is not None:
+            try:
+                await self._bring_up_to_date(self._mirror)
+            except SourceError as error:
+                self._found.update(dict.fromkeys(missing, error))
+                return
+        oldest = self._oldest
         for last in (False, True):
             began = cache.clock()
             boarded = cache._flights.board(
@@ -490,6 +520,15 @@ class _Read:
             # All who ask once more do so together: by a call that began after they first asked.
             missing, oldest = again, max(oldest, self._now)
 
+    async def _bring_up_to_date(self, mirror: Mirror) -> None:
+        """How old a copy is does not hang on when it is asked, so that nothing is too old once it is new enough."""
+        cache, oldest = self._cache, self._oldest
+        self._oldest = -inf
+        if oldest > -inf and self._reading.demand.by_client:
+            await mirror.reach(self._shelf.type_name, self._now - oldest, cache._around.patience())
+            # Whoever asked before that may be given what was there before.
+            self._now = self._oldest = cache.clock()
+
     def _tell_of(self, boarded: Iterable[Flight]) -> None:
         """Calls that another read began are a part of that one."""
         others = [flight.starter for flight in boarded if flight.starter is not self._seen]
@@ -499,7 +538,8 @@ class _Read:
     def _unload(self, flight: Flight, items: list[Hashable], *, may_repeat: bool) -> list[Hashable]:
         """Takes what a flight brought; gives what is to be asked for once more."""
         again = []
-        seconds = self._cache.lifetimes.of(KIND_OF[self._shelf.type_name])
+        mirror, shown = self._mirror, self._shelf.type_name
+        seconds = self._cache.lifetimes.of(KIND_OF[shown]) if mirror is None else mirror.pace(shown)
         error: SourceError | None = None
         if not flight.task.done():
             error = SourceTimeout(self._shelf.source, _LATE)
@@ -509,9 +549,12 @@ class _Read:
         for item in items:
             given = flight.given.get(item)
             usable = given is not None and not isinstance(given.value, SourceError)
-            if given is not None and usable and given.read_at >= self._oldest:
+            if given is not None and usable and (given.read_at >= self._oldest or mirror is not None):
                 self._found[item] = given.value
                 verdict = Verdict.LIVE if given.live else Verdict.CACHED
+                if mirror is not None and self._now - given.read_at > mirror.promise(shown):
+                    verdict = Verdict.STALE
+                    self._stale_given += 1
                 self._saw(given.read_at, verdict, given.read_at + seconds - self._now)
                 self._itemise(item, given.read_at, verdict, given.read_at + seconds - self._now)
                 continue

@@ -25,10 +25,12 @@ class Demand(msgspec.Struct, frozen=True):
 
     max_age: float | None = None
     max_stale: float = 0.0
+    by_client: bool = True
+    """False: it is the gateway's own caution, for which a copy that follows its source will do."""
 
 
 ANY = Demand()
-LIVE = Demand(max_age=0.0)
+LIVE = Demand(max_age=0.0, by_client=False)
 
 
 class Note(msgspec.Struct):

@@ -1,5 +1,6 @@
 """How long what was read stands for what the source would say, by kind. ``[cache]`` of gateway.toml."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -45,9 +46,14 @@ class Lifetimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         found: float = getattr(self.seconds, kind)
         return found
 
+    @property
+    def promises(self) -> Mapping[str, int]:
+        """By the graph's type."""
+        return {type_name: self.promise(kind) for type_name, kind in KIND_OF.items()}
+
     def promise(self, kind: str) -> int:
         """The oldest, in whole seconds, that is given of this kind while its source answers."""
-        seconds = self.of(kind)
+        seconds = self.of(kind) if self.enabled else 0.0
         return round(seconds + self.stale_while_revalidate) if seconds else 0
 
 

@@ -137,6 +137,7 @@ class Freshdesk:
                     Reader("deleted", by_change(NAME, self._deleted_page, most_pages=MOST_PAGES)),
                     Reader("spam", by_change(NAME, self._spam_page, most_pages=MOST_PAGES)),
                 ),
+                shows=("Ticket",),
             ),
         )  # fmt: skip
 
