@@ -6,7 +6,8 @@ need drop out, and the list goes on from the last value seen, so nobody starves 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -95,7 +96,7 @@ class _Reader(Generic[R]):
 
     async def read(self, parents: Sequence[str]) -> dict[str, Page[R]]:
         wanted = self._window.size + 1  # one more tells whether a next page exists
-        seen: dict[str, dict[str, tuple[Key, R]]] = {parent: {} for parent in parents}
+        seen: dict[str, dict[str, _Found[R]]] = {parent: {} for parent in parents}
         waiting = list(parents)
         span = Span(
             self._running,
@@ -107,61 +108,67 @@ class _Reader(Generic[R]):
             smallest, largest = self._page_sizes
             size = max(smallest, min(largest, len(waiting) * wanted * 3 // 2))
             answer = await self._fetch(waiting, span, page, size)
-            strays = 0
-            for row in answer.rows:
-                key, parent = self._key_of(row), self._parent_of(row)
-                if parent not in seen:
-                    strays += 1
-                elif self._inside(key):
-                    seen[parent][key.id] = (key, row)
-            if strays and self._astray:
+            if (strays := self._sorted_out(answer.rows, seen)) and self._astray:
                 self._astray(strays)
             if not answer.more or not answer.rows:
                 break
             # Rows that tie with the last one may go on behind the page's end: only those before it are certain.
-            last = self._sort(self._key_of(answer.rows[-1]).value)
+            start = self._key_of(answer.rows[-1]).value
+            last = self._sort(start)
             hungry = [
                 parent
                 for parent in waiting
-                if sum(1 for key, _ in seen[parent].values() if self._sort(key.value) != last) < wanted
+                if sum(1 for one in seen[parent].values() if one[0] != last) < wanted
             ]
-            start = self._key_of(answer.rows[-1]).value
             if hungry == waiting and start == span.start:
                 page += 1  # a page full of ties: only turning it gets further
             else:
                 span, page, waiting = Span(self._running, start=start, end=span.end), 1, hungry
         return {parent: self._page(list(rows.values())) for parent, rows in seen.items()}
 
-    def _inside(self, key: Key) -> bool:
-        return (self._after is None or self._beyond(key, self._after)) and (
-            self._until is None or self._beyond(self._until, key)
+    def _sorted_out(self, rows: Sequence[R], seen: Mapping[str, "dict[str, _Found[R]]"]) -> int:
+        """Puts each row to its parent's, where the window reaches; how many are of no parent."""
+        parent_of, key_of, sort = self._parent_of, self._key_of, self._sort
+        as_text, bounded = sort is str, bool(self._after or self._until)
+        strays = 0
+        for row in rows:
+            own = seen.get(parent_of(row))
+            if own is None:
+                strays += 1
+                continue
+            key = key_of(row)
+            value, id_ = key.value, key.id
+            found = (value if as_text else sort(value), id_, key, row)
+            if not bounded or self._inside(found[:2]):
+                own[id_] = found
+        return strays
+
+    def _inside(self, place: tuple[Any, str]) -> bool:
+        return (self._after is None or self._beyond(place, self._place(self._after))) and (
+            self._until is None or self._beyond(self._place(self._until), place)
         )
 
-    def _beyond(self, key: Key, mark: Key) -> bool:
-        a, b = self._place(key), self._place(mark)
-        return bool(a < b) if self._running is Direction.DESC else bool(a > b)
+    def _beyond(self, place: tuple[Any, str], mark: tuple[Any, str]) -> bool:
+        return place < mark if self._running is Direction.DESC else place > mark
 
     def _place(self, key: Key) -> tuple[Any, str]:
         return self._sort(key.value), key.id
 
-    def _page(self, rows: list[tuple[Key, R]]) -> Page[R]:
-        rows.sort(key=lambda pair: self._place(pair[0]), reverse=self._running is Direction.DESC)
-        more = len(rows) > self._window.size
-        rows = rows[: self._window.size]
+    def _page(self, found: "list[_Found[R]]") -> Page[R]:
+        found.sort(key=_PLACE, reverse=self._running is Direction.DESC)
+        more = len(found) > self._window.size
+        del found[self._window.size :]
         if self._window.backwards:
-            rows.reverse()
-            return Page(
-                [row for _, row in rows],
-                [key for key, _ in rows],
-                has_next=self._window.before is not None,
-                has_previous=more,
-            )
-        return Page(
-            [row for _, row in rows],
-            [key for key, _ in rows],
-            has_next=more,
-            has_previous=self._window.after is not None,
-        )
+            found.reverse()
+        rows, keys = [one[3] for one in found], [one[2] for one in found]
+        if self._window.backwards:
+            return Page(rows, keys, has_next=self._window.before is not None, has_previous=more)
+        return Page(rows, keys, has_next=more, has_previous=self._window.after is not None)
+
+
+_Found = tuple[Any, str, Key, R]
+"""A row by what it is sorted by, its id and its key."""
+_PLACE = itemgetter(0, 1)
 
 
 def _turned(direction: Direction) -> Direction:

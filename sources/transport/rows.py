@@ -45,8 +45,8 @@ class Rows(msgspec.Struct, frozen=True):
     name: str
     kind: str
     id: str
-    check: Callable[[Any], object] | None = None
-    """Raises ValueError or SourceBadResponse for a row that its types alone let pass."""
+    check: Callable[[Sequence[Any]], object] | None = None
+    """Raises ValueError or SourceBadResponse where one of these rows is none, though its types let it pass."""
     within: "Rows | None" = None
     """A list inside each row, whose members are dropped alone as well."""
 
@@ -129,8 +129,7 @@ class _List:
         dropped = 0
         if self._check is not None:
             try:
-                for row in rows:
-                    self._check(row)
+                self._check(rows)
             except (ValueError, SourceBadResponse):
                 dropped = self._refuse(rows, self._check, drop)
                 if dropped == before:
@@ -150,12 +149,15 @@ class _List:
         return dropped
 
     def _refuse(
-        self, rows: list[Any], check: Callable[[Any], object], drop: Callable[[str, str | None], None]
+        self,
+        rows: list[Any],
+        check: Callable[[Sequence[Any]], object],
+        drop: Callable[[str, str | None], None],
     ) -> int:
         kept = []
         for row in rows:
             try:
-                check(row)
+                check([row])
                 kept.append(row)
             except (ValueError, SourceBadResponse):
                 drop(self._kind, str(self._id(row)))

@@ -35,7 +35,7 @@ from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
 from sources.vendors.xero.erp import Settings, connect
 from sources.vendors.xero.refusals import explain
-from sources.vendors.xero.rows import OwnFields, calendar_date, instant, invoice
+from sources.vendors.xero.rows import Customers, OwnFields, calendar_date, instant, invoice
 from sources.vendors.xero.sandbox import (
     TENANT,
     WEB_APP,
@@ -768,7 +768,7 @@ def test_a_status_that_nobody_knows_yet_keeps_its_own_word():
         no_drop,
     )
 
-    assert invoice(answer.invoices[0], own_fields) == InvoiceRecord(
+    assert invoice(answer.invoices[0], own_fields, Customers()) == InvoiceRecord(
         ref=Ref("xero", "i"),
         customer=Ref("xero", "c"),
         number=None,

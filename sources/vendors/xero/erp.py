@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from decimal import Decimal
+from operator import attrgetter
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -29,10 +30,12 @@ from sources.vendors.xero.rows import (
     SALE,
     ConnectionRow,
     ContactRow,
+    Customers,
     InvoiceRow,
     OwnFields,
     calendar_date,
     customer,
+    day,
     invoice,
 )
 
@@ -249,10 +252,11 @@ class Xero:
             )
         )
         found: dict[str, InvoiceRecord] = {}
+        customers = Customers()
         for answer in answers:
             for row in self._http.page(answer, self._own.pages)[0].invoices:
                 if row.type == SALE and row.status != DELETED:
-                    found[row.invoice_id] = invoice(row, self._own)
+                    found[row.invoice_id] = invoice(row, self._own, customers)
         return [found.get(where.uuid(ref.id) or "") for ref in refs]
 
     async def invoices_of(
@@ -293,7 +297,7 @@ class Xero:
             query.window,
             query.direction,
             fetch=fetch,
-            parent_of=lambda row: row.contact.contact_id,
+            parent_of=attrgetter("contact.contact_id"),
             key_of=lambda row: _key(row, query.order),
             chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000)),
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
@@ -301,10 +305,11 @@ class Xero:
             astray=lambda rows: self._violations.record(NAME, "row", rows),
         )
         found = dict(zip(ids, pages, strict=True))
+        owners = Customers()
         answers: list[Page[InvoiceRecord] | SourceError] = []
         for ref in customers:
             page = found.get(where.uuid(ref.id) or "", _NO_INVOICES)
-            answers.append(page if isinstance(page, SourceError) else self._mapped(page))
+            answers.append(page if isinstance(page, SourceError) else self._mapped(page, owners))
         return answers
 
     async def balances_of(
@@ -438,10 +443,10 @@ class Xero:
             raise InvalidRequest(NAME, "the filter is too long for one call; ask for fewer values at once")
         return min(self._settings.contact_ids_per_call, room)
 
-    def _mapped(self, page: Page[InvoiceRow]) -> Page[InvoiceRecord]:
-        return Page(
-            [invoice(row, self._own) for row in page.rows], page.keys, page.has_next, page.has_previous
-        )
+    def _mapped(self, page: Page[InvoiceRow], owners: Customers) -> Page[InvoiceRecord]:
+        own = self._own
+        records = [invoice(row, own, owners) for row in page.rows]
+        return Page(records, page.keys, page.has_next, page.has_previous)
 
 
 _NO_INVOICES: Page[InvoiceRow] = Page([], [])
@@ -459,8 +464,7 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
 def _key(row: InvoiceRow, order: InvoiceOrder) -> Key:
     if order is InvoiceOrder.TOTAL:
         return Key("" if row.total is None else format(row.total, "f"), row.invoice_id)
-    day = calendar_date(row.date if order is InvoiceOrder.ISSUE_DATE else row.due_date)
-    return Key(day.isoformat() if day else "", row.invoice_id)
+    return Key(day(row.date if order is InvoiceOrder.ISSUE_DATE else row.due_date), row.invoice_id)
 
 
 def _amount(text: str) -> Decimal:

@@ -151,7 +151,8 @@ class Zendesk:
         pages = dict(
             zip(ids, await tickets.windows(self._http, self._settings, ids, query, self._astray), strict=True)
         )
-        return [self._ticket_page(pages.get(ref.id, Page([], []))) for ref in customers]
+        owners = rows.Customers()
+        return [self._ticket_page(pages.get(ref.id, Page([], [])), owners) for ref in customers]
 
     async def open_counts_of(self, customers: Sequence[Ref]) -> Sequence[int | SourceError]:
         ids = list(dict.fromkeys(ref.id for ref in customers if _known_form(ref.id)))
@@ -254,12 +255,14 @@ class Zendesk:
                     NAME, f"{condition.field.name} is not a ticket field and cannot be filtered"
                 )
 
-    def _ticket_page(self, page: Page[rows.TicketRow] | SourceError) -> Page[TicketRecord] | SourceError:
+    def _ticket_page(
+        self, page: Page[rows.TicketRow] | SourceError, owners: rows.Customers
+    ) -> Page[TicketRecord] | SourceError:
         if isinstance(page, SourceError):
             return page
-        return Page(
-            [rows.ticket(row, self._fields) for row in page.rows], page.keys, page.has_next, page.has_previous
-        )
+        fields = self._fields
+        records = [rows.ticket(row, fields, owners) for row in page.rows]
+        return Page(records, page.keys, page.has_next, page.has_previous)
 
     async def _many(
         self, ids: Iterable[str], read: Callable[[Sequence[str]], Awaitable[Sequence[_Record]]]
@@ -273,7 +276,8 @@ class Zendesk:
             "GET", "/api/v2/tickets/show_many", params=[("ids", ",".join(ids))], route="tickets/show_many"
         )
         page, _ = self._http.page(answer, rows.TICKETS)
-        return [rows.ticket(row, self._fields) for row in page.tickets]
+        owners = rows.Customers()
+        return [rows.ticket(row, self._fields, owners) for row in page.tickets]
 
     async def _organisations_by_id(self, ids: Sequence[str]) -> Sequence[CustomerRecord]:
         return await self._organisations_page("/show_many", [("ids", ",".join(ids))])

@@ -87,7 +87,7 @@ def ranked(value: str | None) -> tuple[int, str] | None:
 
 def instant(value: datetime) -> str:
     """Zendesk's own form, which has whole seconds."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value.astimezone(UTC).isoformat()[:19] + "Z"
 
 
 def quoted(text: str) -> str:
