@@ -239,6 +239,7 @@ async def test_the_command_prints_a_line_each_and_ends_well(running: tuple[Door,
         ["ok", "signin"],
         ["--", "mail"],
         ["--", "redis"],
+        ["--", "telemetry"],
         *(["ok", name] for name in ("crm", "erp", "helpdesk", "documents")),
         ["--", "tokens"],
     ]
@@ -271,7 +272,7 @@ async def test_the_command_names_all_that_is_wrong_at_once_and_ends_with_1(
 
     marks = {line.split()[1]: line.split()[0] for line in said.splitlines()}
     assert marks == {
-        "settings": "FAIL", "database": "ok", "signin": "ok", "mail": "--", "redis": "--", "crm": "FAIL", "erp": "FAIL", "helpdesk": "FAIL",
+        "settings": "FAIL", "database": "ok", "signin": "ok", "mail": "--", "redis": "--", "telemetry": "--", "crm": "FAIL", "erp": "FAIL", "helpdesk": "FAIL",
         "documents": "--", "tokens": "--",
     }  # fmt: skip
     assert "gateway.timezone: 'Nowhere' is unknown" in said

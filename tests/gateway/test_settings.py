@@ -18,6 +18,7 @@ from sources.transport.wiring import Wiring
 EXAMPLE = Path(__file__).parents[2] / "gateway.example.toml"
 ADDRESSES = {
     "GATEWAY_DATABASE_URL": "postgresql://gateway@db/ledger",
+    "COLLECTOR_TOKEN": "Bearer collector",
     "REDIS_URL": "redis://redis/0",
     "TOKEN_KEY": base64.b64encode(b"k" * 32).decode(),
 }
@@ -204,6 +205,11 @@ WRONG = {
     "climbing zone": (BASE + "[gateway]\ntimezone='../../etc/passwd'", "gateway.timezone: "),
     "public url without scheme": (BASE + "[gateway]\npublic_url='portal.example'", "gateway.public_url: an address that begins with https://"),
     "another cache": (BASE + "[redis]\nurl='http://redis:6379'", "redis.url: begin with redis://"),
+    "no collector": (BASE + "[telemetry]\nendpoint='collector:4318'", "telemetry.endpoint: an address such as"),
+    "a ratio above one": (BASE + "[telemetry]\nsample_ratio=1.5", "telemetry.sample_ratio: "),
+    "no caller": (BASE + "[telemetry]\ntrusted_callers=['proxy']", "telemetry.trusted_callers: 'proxy': an address or"),
+    "a vendor that is told": (BASE + "[telemetry]\ntraceparent_to=['sap']", "telemetry.traceparent_to: 'sap' is unknown; there are"),
+    "no authorities": (BASE + "[telemetry]\ncertificates='none.pem'", "telemetry.certificates: there is no file none.pem"),
     "too many replicas": (BASE + "[redis]\nurl='redis://redis'\nreplicas=0", "redis.replicas: "),
     "a deadline of no time": (BASE + "[gateway.deadlines]\nHome=0", "gateway.deadlines"),
     "an unknown priority": (BASE + "[gateway.priorities]\nHome='urgent'", "gateway.priorities"),

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from gateway import otlp
+from gateway.check import check_telemetry
 from gateway.demo import settings_for
 from gateway.otlp import OtlpExport
 from gateway.settings import Settings, Telemetry
@@ -429,13 +430,13 @@ async def test_a_collector_that_hangs_costs_no_request_its_answer(
     monkeypatch.setattr(otlp, "WAITING_SPANS", 40)
     export = door.office.tracing._export
     assert isinstance(export, OtlpExport)
-    before = export.dropped
+    before = export.outcomes["dropped",]
     collector.asked.clear()
     collector.answering.clear()
     try:
-        while export.dropped == before:
+        while export.outcomes["dropped",] == before:
             assert (await ask(door)).errors == []
-        assert collector.asked.is_set() or export.dropped > before
+        assert collector.asked.is_set() or export.outcomes["dropped",] > before
     finally:
         collector.answering.set()
     await collector.trace(whole)
@@ -444,10 +445,10 @@ async def test_a_collector_that_hangs_costs_no_request_its_answer(
 async def test_a_collector_that_refuses_costs_no_request_its_answer(door: Door, collector: Collector) -> None:
     export = door.office.tracing._export
     assert isinstance(export, OtlpExport)
-    before = export.dropped
+    before = export.outcomes["dropped",]
     collector.status = 403
     try:
-        while export.dropped == before:
+        while export.outcomes["dropped",] == before:
             assert (await ask(door)).errors == []
             await asyncio.sleep(0.01)
     finally:
@@ -475,3 +476,44 @@ async def test_a_gateway_that_ends_sends_what_is_left_and_waits_for_no_collector
             assert (await ask(door, "{ viewer { id } }")).errors == []
         assert collector.asked.is_set()
         assert bool(collector.spans) is not hanging
+
+
+async def test_a_collector_is_checked_where_there_is_one() -> None:
+    async with open_collector() as collector:
+        there = await check_telemetry(Telemetry(endpoint=collector.url))
+        collector.status = 403
+        refusing = await check_telemetry(Telemetry(endpoint=collector.url, headers={"X-Key": "canary-key"}))
+    away = await check_telemetry(Telemetry(endpoint="http://127.0.0.1:1", timeout=0.5))
+
+    assert ((await check_telemetry(Telemetry())).ok, there.ok, refusing.ok, away.ok) == (
+        None,
+        True,
+        False,
+        False,
+    )
+    assert "takes traces, of 10% of requests" in there.detail
+    assert "403" in refusing.detail
+    assert "see [telemetry]" in away.detail
+    assert "canary" not in refusing.detail
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "place"),
+    [
+        ("http://collector:4318", "http://collector:4318/v1/traces"),
+        ("https://collector/", "https://collector/v1/traces"),
+        ("https://vendor.example/otlp/v1/traces", "https://vendor.example/otlp/v1/traces"),
+    ],
+)
+def test_a_collectors_address_stands_for_its_usual_path(endpoint: str, place: str) -> None:
+    assert otlp.address(endpoint) == place
+
+
+async def test_the_metrics_count_what_the_collector_took(door: Door, collector: Collector) -> None:
+    await ask(door, "{ viewer { id } }")
+    await collector.trace(whole)
+    _, _, page = await door.fetch("admin", "/metrics")
+    counted = dict(
+        line.rsplit(" ", 1) for line in page.decode().splitlines() if "trace_spans" in line and line[0] != "#"
+    )
+    assert float(counted['gateway_trace_spans_total{outcome="sent"}']) >= 6
