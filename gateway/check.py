@@ -15,6 +15,7 @@ from gateway.settings import (
     Mail,
     RedisSettings,
     SettingsError,
+    Telemetry,
     TokenSettings,
     load_tables,
     read_source,
