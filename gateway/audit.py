@@ -255,10 +255,10 @@ class AuditTrail:
 
     def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
         if record.kind is not AuditKind.REFUSAL:
-            self.outcomes[record.kind.value, done.outcome.value] += 1
+            self.outcomes[record.kind._value_, done.outcome._value_] += 1
         ids: list[str] = []
         owners: Mapping[Owner, list[str]] = {}
-        if touched is not None:
+        if touched is not None and touched.anything:
             ids = _storable(touched.ids())
             # Whoever sees all customers may have read of many: each of them is to know of its share.
             if record.staff and record.organisation is None:

@@ -12,11 +12,12 @@ class RequestHeaders(Headers):
     be another pass."""
 
     def __init__(self, scope: Scope) -> None:
-        super().__init__(raw=scope["headers"])
+        # As Starlette's own would, which a request would pay a call for.
+        self._list = scope["headers"]
         self._first: dict[str, str] = {}
         self._repeated: dict[str, list[str]] = {}
         first = self._first
-        for raw_name, raw_value in scope["headers"]:
+        for raw_name, raw_value in self._list:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             if name in first:
                 self._repeated.setdefault(name, [first[name]]).append(value)

@@ -18,7 +18,7 @@ from gateway.signin.refused import SignInRefused
 from gateway.terms import Wishes, terms
 from permissions.principal import ANONYMOUS, Principal
 from resolvers.errors import ViewingOnly
-from sources.layers.cache.freshness import LIVE, Demand, Reading, reading_as
+from sources.layers.cache.freshness import ANY, LIVE, Demand, Reading, reading_as
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
@@ -43,10 +43,12 @@ class Operation(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _KINDS = {
-    OperationType.QUERY: AuditKind.QUERY,
-    OperationType.MUTATION: AuditKind.MUTATION,
-    OperationType.SUBSCRIPTION: AuditKind.SUBSCRIPTION,
+    "query": AuditKind.QUERY,
+    "mutation": AuditKind.MUTATION,
+    "subscription": AuditKind.SUBSCRIPTION,
 }
+"""By the operation's ``_value_``: an enum's hash and its property ``value`` are Python, and each request would call them."""
+_AS_IT_IS = nullcontext()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -82,17 +84,9 @@ class Operations:
         """A query or mutation, within the deadline, and how it ran where that is to be told. ``only_query``: nothing that
         changes something. Whatever it comes to is recorded; what cannot be is not run. A query ends when the client is not
         present any more."""
-        running = partial(
-            self._run,
-            operation,
-            principal,
-            request_id,
-            only_query=only_query,
-            wished=wished,
-            presence=presence,
-        )
         if operation.extensions is None and here() is None:
-            return await running()
+            return await self._run(operation, principal, request_id, only_query, wished, presence)
+        running = partial(self._run, operation, principal, request_id, only_query, wished, presence)
         asked = xray.asked_for(operation.extensions)
         answer: Answer = await xray.watched(running, encoded, principal, request_id, asked=asked)
         return answer
@@ -102,10 +96,9 @@ class Operations:
         operation: Operation,
         principal: Principal,
         request_id: str,
-        *,
         only_query: bool,
-        wished: Wishes | None = None,
-        presence: Presence | None = None,
+        wished: Wishes | None,
+        presence: Presence | None,
     ) -> Answer:
         audit, touched = self._office.audit, Touched()
         with span("parse", "document"):
@@ -130,7 +123,7 @@ class Operations:
                         done = writing.done = done_of(answer.body, answer.ran, touched)
                 else:
                     with audit.reading(record, touched) as reading:
-                        with presence or nullcontext():
+                        with presence or _AS_IT_IS:
                             answer = await self._answer(
                                 operation,
                                 prepared,
@@ -138,7 +131,7 @@ class Operations:
                                 touched,
                                 request_id,
                                 prepared.demand(operation.operation_name, operation.variables or {})
-                                or (wished.freshness if wished else Demand()),
+                                or (wished.freshness if wished else ANY),
                             )
                         done = reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
@@ -146,7 +139,7 @@ class Operations:
                 answer, done = Answer({"errors": [of_source(error)]}, ran=False, available=False), FAILED
             finally:
                 self._office.requests.operation(
-                    record.kind.value, done, None if answer is None else answer.body
+                    record.kind._value_, done, None if answer is None else answer.body
                 )
         return answer
 
@@ -166,7 +159,7 @@ class Operations:
         if refusals := prepared.refusals(name, operation.variables or {}, only_query):
             return answered(ExecutionResult(None, refusals), request_id)
         with deadline(self._office.settings.door.deadline):
-            answer = await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, Demand())
+            answer = await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, ANY)
             if xray.asked_for(operation.extensions):
                 answer = xray.refused(answer)
             done = done_of(answer.body, answer.ran)
@@ -192,7 +185,7 @@ class Operations:
         """What is known of it before it runs."""
         asked = self._asked(operation, prepared, principal) if prepared is not None else None
         return self._office.audit.record(
-            _KINDS[asked.type] if asked else AuditKind.QUERY,
+            _KINDS[asked.type._value_] if asked else AuditKind.QUERY,
             principal,
             name=asked.name if asked else None,
             coordinates=asked.coordinates if asked else (),
@@ -217,7 +210,7 @@ class Operations:
         cache = self._office.cache
         reading = Reading(cache.demand(demand), cache.clock()) if cache is not None else None
         try:
-            with reading_as(reading) if reading else nullcontext():
+            with reading_as(reading) if reading else _AS_IT_IS:
                 result = await self._office.engine.execute(
                     operation.query,
                     prepared.document,
@@ -242,7 +235,7 @@ def demanded(office: Office, principal: Principal, kind: OperationType | None) -
     """None: the sign-in is strong and recent enough for such an operation."""
     try:
         if kind is not None:
-            office.signin.demands.check_operation(principal, kind.value)
+            office.signin.demands.check_operation(principal, kind._value_)
     except SignInRefused as refused:
         error = {"message": str(refused), "extensions": refused.extensions}
         return Answer({"errors": [error]}, ran=False, refused=refused)

@@ -58,7 +58,7 @@ class Requests:
     ) -> None:
         """One has ended, within the block of its deadline. ``body``: its answer's, where there is one. ``began``: by
         ``perf_counter``, where it is not its request's arrival."""
-        arrived, outcome = arrival.get(), done.outcome.value
+        arrived, outcome = arrival.get(), done.outcome._value_
         seconds = perf_counter() - (arrived.began if began is None else began)
         self.seconds[kind, outcome].observe(seconds)
         arrived.kind, arrived.outcome, arrived.codes, arrived.sources = kind, outcome, done.codes, ()
@@ -99,7 +99,9 @@ class Requests:
         which = self._settings.requests
         if which == "off":
             return
-        wrong = any(code.startswith("SOURCE_") or code == "INTERNAL" for code in arrived.codes)
+        wrong = bool(arrived.codes) and any(
+            code.startswith("SOURCE_") or code == "INTERNAL" for code in arrived.codes
+        )
         wrong = wrong or int(more.get("status", 0)) >= 500
         slow = seconds >= self._settings.slow_seconds
         if not (wrong or slow or which == "all"):

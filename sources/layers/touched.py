@@ -26,6 +26,11 @@ class Touched:
         self.refusals: list[str] = []
         """Codes of what the caller was refused in a payload's userErrors."""
 
+    @property
+    def anything(self) -> bool:
+        """Was it given or has it changed anything at all?"""
+        return bool(self._answers or self._named)
+
     def take(self, answer: Any) -> None:
         """What a read has given: records, pages of them, or anything else, which counts for nothing."""
         self._answers.append(answer)
