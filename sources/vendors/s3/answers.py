@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -184,9 +185,14 @@ def _parsed(body: bytes) -> ElementTree.Element:
 
 
 def _fields(element: ElementTree.Element) -> dict[str, str]:
-    return {_name(child): child.text or "" for child in element}
+    return {_local(child.tag): child.text or "" for child in element}
 
 
 def _name(element: ElementTree.Element) -> str:
     """Without the namespace, which S3's look-alikes leave out."""
-    return element.tag.rpartition("}")[2]
+    return _local(element.tag)
+
+
+@lru_cache(maxsize=256)
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]

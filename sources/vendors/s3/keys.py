@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from sources.ports.common import Ref
 from sources.ports.documents import DocumentKind, DocumentRecord
@@ -82,10 +83,10 @@ class Layout:
     def folder_of(self, key: str) -> str | None:
         """The customer's folder that a document's key lies in; None for a key that no document may have."""
         segments = key.split("/")
-        if not _is_key(key) or len(segments) <= self._depth or not segments[-1]:
+        above = segments[: self._depth]
+        if len(segments) <= self._depth or not segments[-1] or not all(above) or not _is_key(key):
             return None
-        folder = "/".join(segments[: self._depth]) + "/"
-        return folder if self.is_folder(folder) else None
+        return "/".join(above) + "/"
 
     def folders_holding(self, kinds: tuple[DocumentKind, ...]) -> tuple[str, ...] | None:
         """The names of the only folders where documents of these kinds lie; None where they may lie anywhere."""
@@ -102,15 +103,16 @@ class Layout:
             return None
         *folders, file_name = key[len(customer) :].split("/")
         source_kind = folders[0] or None if folders else None
+        title, ending = posixpath.splitext(file_name)
         return DocumentRecord(
             ref=Ref(SOURCE, key),
             customer=Ref(SOURCE, customer),
-            title=posixpath.splitext(file_name)[0],
+            title=title,
             file_name=file_name,
             kind=self._kinds.get(source_kind or "", DocumentKind.OTHER),
             source_kind=source_kind,
             tags=tuple(folder for folder in folders[1:] if folder),
-            media_type=media_type(file_name),
+            media_type=_media_type(ending),
             size=size,
             updated_at=updated_at,
             etag=etag,
@@ -119,8 +121,13 @@ class Layout:
 
 def media_type(file_name: str) -> str | None:
     """By the file's ending; None where that says nothing."""
+    return _media_type(posixpath.splitext(file_name)[1])
+
+
+@lru_cache(maxsize=256)
+def _media_type(ending: str) -> str | None:
     # Only the ending is looked at: a whole name such as "data:,x.pdf" would be taken for a URL.
-    found, encoding = _MEDIA_TYPES.guess_type("file" + posixpath.splitext(file_name)[1])
+    found, encoding = _MEDIA_TYPES.guess_type("file" + ending)
     return found if encoding is None else None
 
 
