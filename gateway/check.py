@@ -109,6 +109,20 @@ async def check_redis(settings: RedisSettings | None) -> Finding:
     return Finding("redis", True, f"reachable; shared by at most {settings.replicas} process(es)")
 
 
+async def check_telemetry(settings: Telemetry) -> Finding:
+    """The collector of traces: it is sent an empty batch."""
+    if not settings.endpoint:
+        return Finding("telemetry", None, "not configured; no trace leaves the process")
+    # It takes a quarter of a second to load.
+    from gateway.otlp import address, refusal
+
+    place = address(settings.endpoint)
+    hurried = msgspec.structs.replace(settings, timeout=min(settings.timeout, PROBE_SECONDS))
+    if (why := await refusal(hurried)) is not None:
+        return Finding("telemetry", False, f"{place} takes no traces ({why}); see [telemetry]")
+    return Finding("telemetry", True, f"{place} takes traces, of {settings.sample_ratio:.0%} of requests")
+
+
 async def check_running(public_url: str) -> Finding:
     """What the gateway that serves at this address says of its sources."""
     try:

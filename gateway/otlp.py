@@ -5,7 +5,7 @@ waits is bounded, and everything is done in a thread of its own.
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -100,14 +100,9 @@ class OtlpExport:
         )
 
     @property
-    def dropped(self) -> int:
-        """Spans that were not sent: too many waited, or the collector did not take them."""
-        return self._spans.dropped
-
-    @property
-    def sent(self) -> int:
-        """Spans that the collector has taken."""
-        return self._spans.sent
+    def outcomes(self) -> Mapping[tuple[str], int]:
+        """Spans that the collector has taken, and those it has not, or for which there was no room."""
+        return {("sent",): self._spans.sent, ("dropped",): self._spans.dropped}
 
     def put(self, trace: Trace, spans: Sequence[Span]) -> None:
         if self._spans.expect(len(spans)):
@@ -161,16 +156,7 @@ class _Spans(SpanExporter):
     """In the thread of the queue."""
 
     def __init__(self, settings: Telemetry, resource: Resource) -> None:
-        session = requests.Session()
-        session.trust_env = False  # no proxy and no password file that gateway.toml does not know
-        self._exporter = OTLPSpanExporter(
-            endpoint=address(settings.endpoint),
-            headers=settings.headers,
-            timeout=settings.timeout,
-            compression=Compression.Gzip,
-            certificate_file=settings.certificates,
-            session=session,
-        )
+        self._exporter = _exporter(settings)
         self._resource = resource
         self._lock = threading.Lock()
         self._said = _LastSaid()
@@ -230,6 +216,32 @@ class _Spans(SpanExporter):
         by_id = {span.id: span for span in whole.spans}
         ends = max((span.ended or span.began for span in whole.spans), default=0.0)
         return [_span(trace, span, by_id.get(span.parent or 0), ends, self._resource) for span in whole.spans]
+
+
+def _exporter(settings: Telemetry) -> OTLPSpanExporter:
+    session = requests.Session()
+    session.trust_env = False  # no proxy and no password file that gateway.toml does not know
+    return OTLPSpanExporter(
+        endpoint=address(settings.endpoint),
+        headers=settings.headers,
+        timeout=settings.timeout,
+        compression=Compression.Gzip,
+        certificate_file=settings.certificates,
+        session=session,
+    )
+
+
+async def refusal(settings: Telemetry) -> str | None:
+    """Why the collector takes nothing, for an operator to read; None: it does. It is sent an empty batch."""
+    said = _LastSaid()
+    _SDK_LOG.addHandler(said)
+    exporter = _exporter(settings)
+    try:
+        result = await asyncio.to_thread(exporter.export, [])
+    finally:
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+        _SDK_LOG.removeHandler(said)
+    return None if result is SpanExportResult.SUCCESS else said.words
 
 
 def address(endpoint: str) -> str:

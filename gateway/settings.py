@@ -339,7 +339,7 @@ def read(tables: Mapping[str, Any], name: str, environment: Mapping[str, str] = 
         ),
         viewing=_viewing(tables, name, environment),
         logging=_table(Logging, tables.get("logging", {}), "logging", name, environment),
-        telemetry=read_telemetry(tables, name, environment, sources),
+        telemetry=read_telemetry(tables, name, environment),
         redis=read_redis(tables, name, environment),
         cache=_table(Lifetimes, tables.get("cache", {}), "cache", name, environment),
         api_keys=_api_keys(tables, name, environment),
@@ -509,9 +509,7 @@ def read_redis(tables: Mapping[str, Any], name: str, environment: Mapping[str, s
     return settings
 
 
-def read_telemetry(
-    tables: Mapping[str, Any], name: str, environment: Mapping[str, str], sources: Mapping[Kind, Source]
-) -> Telemetry:
+def read_telemetry(tables: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Telemetry:
     """Where traces go. Raises SettingsError with what to mend."""
     settings: Telemetry = _table(Telemetry, tables.get("telemetry", {}), "telemetry", name, environment)
     if settings.endpoint and not re.match(r"https?://[^/]", settings.endpoint):
@@ -520,13 +518,11 @@ def read_telemetry(
         raise SettingsError(f"{name}: telemetry.certificates: there is no file {settings.certificates}")
     for network in settings.trusted_callers or ():
         _require_network(network, "telemetry.trusted_callers", name)
-    vendors = {source.row.vendor for source in sources.values()}
+    vendors = {row.vendor for row in REGISTRY}
     for vendor in settings.traceparent_to:
         if vendor not in vendors:
             known = ", ".join(sorted(vendors))
-            raise SettingsError(
-                f"{name}: telemetry.traceparent_to: {vendor!r} is not connected; there are {known}"
-            )
+            raise SettingsError(f"{name}: telemetry.traceparent_to: {vendor!r} is unknown; there are {known}")
     return settings
 
 

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,10 @@ class Export(Protocol):
     def put(self, trace: Trace, spans: Sequence[Span]) -> None:
         """Costs its caller next to nothing, whatever becomes of the trace."""
 
+    @property
+    def outcomes(self) -> Mapping[tuple[str], int]:
+        """How many spans were ``sent`` and ``dropped``."""
+
     async def close(self) -> None:
         """What waits leaves, within a few seconds."""
 
@@ -40,6 +44,11 @@ class Tracing:
         self._ratio = settings.sample_ratio
         self._told_to = frozenset(settings.traceparent_to)
         self._export = export
+
+    @property
+    def outcomes(self) -> Mapping[tuple[str], int]:
+        """How many spans the collector was ``sent``, and how many were ``dropped``; empty where none leave."""
+        return {} if self._export is None else self._export.outcomes
 
     def arriving(self, scope: Scope) -> Trace | None:
         """For a request over HTTP; None: it is not traced. Of a caller who is trusted the trace goes on, and whether it is

@@ -64,6 +64,12 @@ def of_requests(office: Office) -> Iterable[Metric]:
     )
     yield gauge("planned_documents", "Documents whose plans are kept.", (), single(engine.documents))
     yield gauge("planned_fields", "Fields of all plans that are kept.", (), single(engine.fields))
+    yield counter(
+        "trace_spans",
+        "Spans of traces: taken by the collector, or dropped as it was away or too slow.",
+        ("outcome",),
+        office.tracing.outcomes,
+    )
 
 
 def of_ledger(office: Office, consents: Mapping[str, bool] | None) -> Iterable[Metric]:
