@@ -167,23 +167,7 @@ async def test_a_process_killed_half_way_is_gone_on_from_by_another(
     async with desk_over(world, database_url) as desk:
         desk.box.faults.add("slow", LISTS, seconds=0, times=6)
         desk.box.faults.add("hang", LISTS)
-        config = tmp_path / "gateway.toml"
-        config.write_text(f"""
-            [[signin.issuers]]
-            issuer = "https://login.firm.example"
-            audience = "gateway"
-            [sources.crm]
-            vendor = "hubspot"
-            token = "unused"
-            [sources.helpdesk]
-            vendor = "freshdesk"
-            base_url = "{desk.url}"
-            api_key = "{emulator.API_KEY}"
-            external_id_field = "cf_customer_number"
-            statuses = {{ 7 = "on_hold", 8 = "new" }}
-            private_addresses = ["127.0.0.1"]
-            limits = {{ account = "unlimited", tickets_list = "unlimited" }}
-        """)
+        config = settings_over(desk, tmp_path)
         running = await started(database_url, config, "sync")
         while len(desk.lists()) < 7:
             assert running.alive
@@ -203,6 +187,54 @@ async def test_a_process_killed_half_way_is_gone_on_from_by_another(
         # A page begins with the last second of the one before: about 95 new tickets each. Six had been stored.
         assert len(numbers) <= len(desk.living()) // 90 + 1 - 6
         assert await count(database_url) == len(desk.living())
+
+
+async def test_two_gateways_copy_everything_once_and_either_can_be_killed_meanwhile(
+    small: World, database_url: str, tmp_path: Path
+) -> None:
+    async with desk_over(small, database_url) as desk:
+        desk.box.faults.add("slow", LISTS, seconds=0, times=1)
+        desk.box.faults.add("hang", LISTS)
+        config = settings_over(desk, tmp_path)
+        first, second = [await started(database_url, config, "serve", "--port", "0") for _ in range(2)]
+        while len(desk.lists()) < 2:
+            assert first.alive
+            assert second.alive
+            await asyncio.sleep(0.02)
+        first.kill()
+        await first.ended()
+        desk.box.faults.clear()
+        while (await desk.one.mirror.lag())[2].age is None:
+            assert second.alive
+            await asyncio.sleep(0.05)
+        second.kill()
+        await second.ended()
+        assert await desk.shown() == desk.living()
+        begun = [call for call in desk.lists() if "filter" not in call and call["updated_since"] < "2001"]
+        assert len(begun) == 1
+
+
+def settings_over(desk: Desk, folder: Path) -> Path:
+    """A gateway.toml with this account as the helpdesk."""
+    config = folder / "gateway.toml"
+    config.write_text(f"""
+        [[signin.issuers]]
+        issuer = "https://login.firm.example"
+        audience = "gateway"
+        [sources.crm]
+        vendor = "hubspot"
+        token = "unused"
+        [sources.helpdesk]
+        vendor = "freshdesk"
+        base_url = "{desk.url}"
+        api_key = "{emulator.API_KEY}"
+        external_id_field = "cf_customer_number"
+        statuses = {{ 7 = "on_hold", 8 = "new" }}
+        private_addresses = ["127.0.0.1"]
+        limits = {{ account = "unlimited", tickets_list = "unlimited" }}
+        mirror = {{ every = 1, lists_every = 1 }}
+    """)
+    return config
 
 
 async def count(database_url: str) -> int:
