@@ -22,7 +22,7 @@ from tests.canaries import CANARY, Ids, marked_world, personas, seen
 from tests.collector import Collector, Span, open_collector
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
-from tests.streams.client import signed_in
+from tests.streams.client import signed_in, streaming
 
 HOME = """query Home($id: ID!) { account(id: $id) {
   name openTicketCount invoices(first: 5) { nodes { number } } tickets(first: 5) { nodes { subject } }
@@ -259,6 +259,20 @@ async def test_operations_of_an_open_connection_have_traces_of_their_own(
         (operation,) = [span for span in named(collector.spans, "query") if span.trace == stream.trace]
         assert operation.parent == stream.id
         assert operation.attributes["graphql.operation.name"] == "Sockets"
+
+
+async def test_events_of_a_stream_are_traced_one_by_one_and_point_at_their_request(
+    door: Door, collector: Collector
+) -> None:
+    async with streaming(door, "owner-harbour", "subscription Watch { viewer { id } }") as events:
+        assert (await events.hear())[0] == "next"
+    await collector.until(lambda spans: named(spans, "subscription") and named(spans, "POST /graphql"))
+    (request,) = named(collector.spans, "POST /graphql")
+    for event in named(collector.spans, "subscription"):
+        assert event.attributes["graphql.operation.name"] == "Watch"
+        (stream,) = [span for span in named(collector.spans, "stream operation") if span.id == event.parent]
+        assert stream.trace != request.trace
+        assert [trace for trace, _ in stream.links] == [request.trace]
 
 
 # -- what is shared ---------------------------------------------------------------------------------------------------
