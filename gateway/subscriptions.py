@@ -20,7 +20,7 @@ from resolvers.context import Context
 from resolvers.errors import Forbidden
 from sources.layers.touched import Touched
 from sources.ports.errors import SourceError
-from sources.ports.trace import span
+from sources.ports.trace import here, span
 from sources.transport.deadline import deadline
 
 
@@ -153,9 +153,8 @@ class _Running:
         return answer if answer.ran else Answer({**answer.body, "data": None}, ran=True)
 
     async def _recorded(self, work: Callable[[Context], Awaitable[Answer | None]]) -> Answer | None:
-        name = self._operation.operation_name
-        with self._office.tracing.apart(), span("operation", name or "anonymous") as seen:
-            seen.note(operationType="subscription", operationName=name, requestId=self._request_id)
+        with self._office.tracing.apart(), span("operation", "event") as seen:
+            seen.note(operationType="subscription", requestId=self._request_id)
             answer = await self._within(work)
             if answer is not None:
                 xray.tell_outcome(seen, answer.body)
@@ -167,6 +166,8 @@ class _Running:
         began, done = perf_counter(), LEFT
         answer: Answer | None = None
         record = self._operations.record(self._operation, self._prepared, principal)
+        if (at := here()) is not None:
+            at.note(operationName=record.name)
         with deadline(self._office.settings.door.deadline):
             try:
                 with self._office.audit.reading(record, touched) as reading:
