@@ -5,7 +5,6 @@ fills page after page before another's first appears. Here every page narrows th
 need drop out, and the list goes on from the last value seen, so nobody starves and nobody is read to the end.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -14,6 +13,7 @@ import msgspec
 
 from sources.ports.common import Direction, Key, Page, Window
 from sources.ports.errors import SourceError
+from sources.transport.abreast import abreast
 
 R = TypeVar("R")
 
@@ -61,13 +61,11 @@ async def windows_of(
     size = -(-len(distinct) // count) or 1
     chunks = [distinct[i : i + size] for i in range(0, len(distinct), size)]
     reader = _Reader(window, direction, fetch, parent_of, key_of, page_sizes, sort, astray)
-    answers = await asyncio.gather(*(reader.read(ids) for ids in chunks), return_exceptions=True)
+    answers = await abreast(reader.read(ids) for ids in chunks)
     found: dict[str, Page[R] | SourceError] = {}
     for ids, answer in zip(chunks, answers, strict=True):
         if isinstance(answer, SourceError):
             found.update(dict.fromkeys(ids, answer))
-        elif isinstance(answer, BaseException):
-            raise answer
         else:
             found.update(answer)
     return [found[parent] for parent in parents]
