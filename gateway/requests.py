@@ -37,7 +37,7 @@ class Requests:
     """Of one process."""
 
     def __init__(self, settings: Logging) -> None:
-        self._settings = settings
+        self._which, self._slow = settings.requests, settings.slow_seconds
         self.under_way = 0
         """Over HTTP, the open streams among them."""
         self.responses: Counter[tuple[str, int]] = Counter()
@@ -74,7 +74,7 @@ class Requests:
         route = _route(path)
         self.responses[route, status] += 1
         if not arrived.stays:
-            self._say(arrived, perf_counter() - arrived.began, route=route, status=status)
+            self._say(arrived, perf_counter() - arrived.began, route, status)
 
     @contextmanager
     def staying(self, protocol: str) -> Iterator[None]:
@@ -94,24 +94,27 @@ class Requests:
         if "SOURCE_TIMEOUT" in arrived.codes:
             self.deadlines[kind] += 1
 
-    def _say(self, arrived: Arrival, seconds: float, **more: str | int) -> None:
+    def _say(self, arrived: Arrival, seconds: float, route: str | None = None, status: int = 200) -> None:
         """Numbers and words of ours: the operation's own name, like who asked for what, is the audit trail's to say."""
-        which = self._settings.requests
-        if which == "off":
+        slow = seconds >= self._slow
+        if self._which != "all" and not (arrived.codes or slow or status >= 500):
             return
-        wrong = bool(arrived.codes) and any(
-            code.startswith("SOURCE_") or code == "INTERNAL" for code in arrived.codes
-        )
-        wrong = wrong or int(more.get("status", 0)) >= 500
-        slow = seconds >= self._settings.slow_seconds
-        if not (wrong or slow or which == "all"):
+        wrong = status >= 500 or any(_is_ours(code) for code in arrived.codes)
+        if self._which == "off" or not (wrong or slow or self._which == "all"):
             return
-        said: dict[str, Any] = {**more, "milliseconds": round(seconds * 1000, 1)}
+        said: dict[str, Any] = {"milliseconds": round(seconds * 1000, 1)}
+        if route is not None:
+            said |= {"route": route, "status": status}
         if arrived.kind is not None:
             said |= {"kind": arrived.kind, "outcome": arrived.outcome}
         if arrived.codes:
             said |= {"codes": arrived.codes, "sources": arrived.sources}
         (log.warning if wrong or slow else log.info)("request", **said)
+
+
+def _is_ours(code: str) -> bool:
+    """Is it a source or the gateway that failed, rather than the caller?"""
+    return code == "INTERNAL" or code.startswith("SOURCE_")
 
 
 def _route(path: str) -> str:
