@@ -17,10 +17,12 @@ from sources.ledger.token_cipher import TokenKey
 from sources.ports.tokens import Tokens
 from sources.registry import Kind
 from sources.sandbox.world import World
+from sources.vendors.hubspot import sandbox as hubspot
 from sources.vendors.xero.sandbox import TENANT, WEB_APP
+from sources.vendors.zendesk import sandbox as zendesk
 from tests.commands import Running, gateway, settings_file, started
 from tests.conftest import fresh_database
-from tests.door import open_door
+from tests.door import Door, open_door
 
 KEY, NEWER = b"k" * 32, b"n" * 32
 OTHER_TENANT = "11111111-2222-4333-8444-555555555555"
@@ -67,8 +69,8 @@ class Connecting:
         self.state = parse_qs(urlsplit(url).query)["state"][0]
 
 
-async def connecting(url: str, config: Path, *arguments: str) -> Connecting:
-    running = await started(url, config, "connect", "xero", "--port", "0", *arguments)
+async def connecting(url: str, config: Path, *arguments: str, vendor: str = "xero") -> Connecting:
+    running = await started(url, config, "connect", vendor, "--port", "0", *arguments)
     while line := await running.line():
         if (found := line.strip()).startswith("http"):
             return Connecting(running, found)
@@ -158,6 +160,51 @@ async def test_a_spent_connection_is_told_and_connected_again(door, config, data
         assert stored
         assert not stored.consent_needed
         assert stored.refresh_token in door.boxes["xero"]._refresh
+
+
+def by_consent(config: Path, door: Door, vendor: str) -> None:
+    """The source by an OAuth app that somebody must consent to."""
+    kind, box, credentials = {
+        "hubspot": (Kind.CRM, hubspot, r"token = .*"),
+        "zendesk": (Kind.HELPDESK, zendesk, r"email = .*\n\s*api_token = .*"),
+    }[vendor]
+    base = door.office.settings.sources[kind].settings.base_url
+    settings = box.oauth_settings_for(base)
+    addresses = f'authorize_url = "{base}/oauth/authorize"\ntoken_url = "{base}/oauth/v3/token"'
+    app = f"""
+        client_id = "{settings.client_id}"
+        client_secret = "{settings.client_secret}"
+        connected = true
+        {addresses if vendor == "hubspot" else ""}
+    """
+    before, head, table = config.read_text().partition(f"[sources.{kind.value}]")
+    config.write_text(before + head + re.sub(credentials, app, table, count=1))
+
+
+@pytest.mark.parametrize("vendor", ["hubspot", "zendesk"])
+async def test_hubspot_and_zendesk_are_connected_in_the_same_way(door, config, database_url, vendor):
+    by_consent(config, door, vendor)
+    async with kept(database_url) as ledger:
+        waiting = await connecting(database_url, config, vendor=vendor)
+        asked = parse_qs(urlsplit(waiting.url).query)
+        assert asked["code_challenge_method"] == ["S256"]
+        back = waiting.redirect_uri.replace("localhost", "127.0.0.1")
+        assert (await browse(f"{back}?code=stolen&state=guessed"))[0] == 400
+        assert (await browse(waiting.url))[0] == 200
+        code, output = await waiting.ended()
+        assert code == 0, output
+        assert f"{vendor}: connected; the tokens are stored encrypted" in output
+        stored = await ledger.tokens.load(vendor)
+        assert stored
+        assert [row["key_id"] for row in await rows(database_url)] == ["2026"]
+
+        _, output = await gateway(database_url, config, "check")
+        assert f"{vendor}: configured, reachable, allowed" in output
+
+        await ledger.tokens.replace(vendor, Tokens("spent", ""))
+        code, output = await gateway(database_url, config, "check")
+        assert code == 1
+        assert f"{vendor}: consent needed; run `gateway connect {vendor}`" in output
 
 
 async def test_keys_are_rotated_by_a_command(door, config, database_url):

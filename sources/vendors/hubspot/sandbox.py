@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
+from sources.sandbox.consents import Consents
 from sources.sandbox.server import Allowance, Limit, OverLimit, Sandbox, by_header
 from sources.sandbox.world import World
 from sources.vendors.hubspot.crm import Settings
@@ -146,6 +147,7 @@ class _Portal:
         self._seconds = access_token_seconds
         self._expiry: dict[str, float] = {}
         self._codes = {CODE}
+        self._consents = Consents(CLIENT_ID, SCOPES)
         self._refresh_tokens = {REFRESH_TOKEN}
         self._issued = itertools.count(1)
 
@@ -156,6 +158,7 @@ class _Portal:
                 Route(f"/oauth/{version}/token", self._answering(self._token), methods=["POST"])
                 for version in ("v1", "v3", "2026-03")
             ),
+            Route("/oauth/authorize", self._consents.page, methods=["GET"]),
             Route("/oauth/v3/token/revoke", self._answering(self._revoke), methods=["POST"]),
         ]
         for objects, associations in _FAMILIES:
@@ -413,7 +416,7 @@ class _Portal:
             if form.get("refresh_token") not in self._refresh_tokens:
                 return _token_error("BAD_REFRESH_TOKEN", "missing or invalid refresh token")
         elif grant == "authorization_code":
-            if form.get("code") not in self._codes:
+            if form.get("code") not in self._codes and not self._consents.redeem(form):
                 return _token_error("BAD_AUTH_CODE", "missing or unknown auth code")
             self._codes.discard(form["code"])
             self._refresh_tokens.add(REFRESH_TOKEN)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
+from sources.sandbox.consents import Consents
 from sources.sandbox.server import Allowance, Limit, OverLimit, Sandbox
 from sources.sandbox.world import Ticket, World
 from sources.vendors.zendesk import sandbox_rows as rows
@@ -100,6 +101,7 @@ class _Desk:
         self._refresh_token: str | None = REFRESH_TOKEN
         self._access_tokens: dict[str, float | None] = {ACCESS_TOKEN: None}
         self._rotated_access: str | None = None
+        self._consents = Consents(CLIENT_ID, ("read", "write"))
         self._encoded: dict[tuple[str, int], msgspec.Raw] = {}
 
     def routes(self) -> list[BaseRoute]:
@@ -132,6 +134,7 @@ class _Desk:
             routes += [Route(f"{path}.json", guarded), Route(path, guarded)]
         return [
             *routes,
+            Route("/oauth/authorizations/new", self._consents.page, methods=["GET"]),
             Route("/oauth/tokens", self._token, methods=["POST"]),
             Route("/attachments/token/{token}/", self._file),
         ]
@@ -426,11 +429,18 @@ class _Desk:
             return _oauth_error(401, "invalid_client", "Client authentication failed.")
         if form.get("grant_type") == "client_credentials":
             return _json(self._grant())
+        if form.get("grant_type") == "authorization_code":
+            if not self._consents.redeem(form):
+                return _oauth_error(400, "invalid_grant", "The code is invalid, expired or used.")
+            return self._rotated()
         if form.get("grant_type") != "refresh_token":
             return _oauth_error(400, "unsupported_grant_type", "The grant type is not supported.")
         if self._refresh_token is None or form.get("refresh_token") != self._refresh_token:
             return _oauth_error(400, "invalid_grant", "The refresh token is invalid, expired or revoked.")
-        # Both previous tokens end with the refresh.
+        return self._rotated()
+
+    def _rotated(self) -> Response:
+        # Both previous tokens end with it.
         if self._rotated_access is not None:
             self._access_tokens.pop(self._rotated_access, None)
         self._refresh_token = secrets.token_hex(16)
