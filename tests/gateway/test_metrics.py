@@ -12,14 +12,17 @@ import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.audit import Done
 from gateway.demo import settings_for
 from gateway.settings import Door as DoorSettings
-from gateway.settings import Settings
+from gateway.settings import RedisSettings, Settings
 from sources.layers.cache.lifetimes import KindSeconds, Lifetimes
 from sources.registry import Kind
 from sources.sandbox.world import World
+from sources.transport.deadline import deadline
 from tests.conftest import fresh_database
 from tests.door import Door, open_door
+from tests.redis_server import redis_server
 from tests.streams.client import signed_in, streaming
 
 HOME = """query($id: ID!) { account(id: $id) {
@@ -324,6 +327,36 @@ async def test_a_cache_that_is_full_says_what_made_room(postgres: str) -> None:
         assert found[series("cache_bytes")] <= found[series("cache_max_bytes")] == 1 << 20
 
 
+async def test_redis_that_goes_away_is_told_and_so_is_what_other_processes_have_read(
+    postgres: str,
+) -> None:
+    async with redis_server() as redis, fresh_database(postgres) as url:
+
+        def sharing(urls: Mapping[str, str]) -> Settings:
+            return msgspec.structs.replace(
+                settings_for(urls), redis=RedisSettings(url=redis.url, patience=2.0)
+            )
+
+        async with open_door(World.build(0.05), url, settings=sharing, cache=Lifetimes()) as door:
+            assert door.office.cache is not None
+            await home(door)
+            before = await scrape(door)
+            assert before[series("redis_up")] == 1
+            # As another process would, that has read nothing yet.
+            async with asyncio.timeout(10):
+                while True:
+                    door.office.cache.forget()
+                    await home(door)
+                    moved = Moved(before, await scrape(door))
+                    if moved.by("source_second_level_reads_total", source="xero", verdict="found"):
+                        break
+
+            await redis.stop()
+            door.office.cache.forget()
+            await home(door)
+            assert (await scrape(door))[series("redis_up")] == 0
+
+
 async def test_violations_are_there_before_the_first_one_and_counted_by_source_and_kind(door: Door) -> None:
     before = await scrape(door)
     rows = [labels for name, labels in before if name == "gateway_scope_violations_total"]
@@ -390,6 +423,24 @@ async def test_histograms_hold_each_operation_once_in_buckets_that_grow(watched:
         values = [value for _, value in sorted(counts)]
         assert values == sorted(values)
         assert values[-1] == found[f"{name}_count", labels]
+
+
+async def test_an_answer_is_late_once_it_leaves_a_tenth_of_a_second_after_its_deadline(watched: Door) -> None:
+    requests, clock = watched.office.requests, asyncio.get_running_loop().time
+    before = await scrape(watched)
+    for late in (0.0, 0.05, 0.2, 3.0):
+        with deadline(1.0, since=clock() - 1.0 - late):
+            requests.operation("query", Done(), None, began=0.0)
+    requests.operation("query", Done(), None, began=0.0)  # nobody waits for it
+
+    assert Moved(before, await scrape(watched)).by("operations_late_total") == 2
+
+
+async def test_the_loops_lag_is_looked_at_from_the_first_scrape_on(watched: Door) -> None:
+    before = await scrape(watched)
+    async with asyncio.timeout(10):
+        while Moved(before, await scrape(watched)).by("event_loop_lag_seconds_count") < 2:
+            await asyncio.sleep(0.05)
 
 
 async def test_connections_that_stay_open_are_counted_while_they_do(watched: Door) -> None:
