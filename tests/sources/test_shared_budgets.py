@@ -249,6 +249,20 @@ async def test_places_at_a_time_are_shared_and_given_back(redis: RedisServer) ->
     assert most == 3
 
 
+async def test_each_process_tells_what_all_have_used_as_of_its_last_call(redis: RedisServer) -> None:
+    async with replicas(redis.url, Limit("minute", calls=40)) as (group, _):
+        for client in group.clients:  # the last one last
+            for _ in range(3):
+                with deadline(3.0), calling_for(Urgency.INTERACTIVE):
+                    await client.call("GET", "/")
+        used = [
+            {limit.limit: limit.used for limit in network.states()["vendor"][0].limits}["minute"]
+            for network in group.networks
+        ]
+
+    assert used == [3, 6, 9, 12]
+
+
 async def test_limits_of_two_accounts_are_two(redis: RedisServer) -> None:
     settings = SourceSettings(private_addresses=("127.0.0.1",))
     network = Network(SharedBudgets(redis.url, 1))
