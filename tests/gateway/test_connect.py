@@ -1,5 +1,6 @@
 """``gateway connect`` and ``gateway tokens``: consenting at a vendor from a terminal, and what is kept of it."""
 
+import asyncio
 import base64
 import re
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from sources.ports.tokens import Tokens
 from sources.registry import Kind
 from sources.sandbox.world import World
 from sources.vendors.hubspot import sandbox as hubspot
-from sources.vendors.xero.sandbox import TENANT, WEB_APP
+from sources.vendors.xero.sandbox import FIRST_REFRESH_TOKEN, TENANT, WEB_APP, XeroSandbox
 from sources.vendors.zendesk import sandbox as zendesk
 from tests.commands import Running, gateway, settings_file, started
 from tests.conftest import fresh_database
@@ -38,6 +39,7 @@ async def vendors(postgres):
 def door(vendors):
     vendors.heal()
     vendors.boxes["xero"].also_connected.clear()
+    vendors.boxes["xero"].grace = False
     vendors.forget_calls()
     return vendors
 
@@ -205,6 +207,50 @@ async def test_hubspot_and_zendesk_are_connected_in_the_same_way(door, config, d
         code, output = await gateway(database_url, config, "check")
         assert code == 1
         assert f"{vendor}: consent needed; run `gateway connect {vendor}`" in output
+
+
+async def renewing(ledger: Ledger, box: XeroSandbox) -> None:
+    """Consented to a while ago: whoever calls Xero next must renew the access token."""
+    box._refresh[FIRST_REFRESH_TOKEN] = next(iter(box._refresh.values()))
+    await ledger.tokens.replace("xero", Tokens(FIRST_REFRESH_TOKEN, ""))
+    box.log.clear()
+
+
+def renewals(box: XeroSandbox) -> int:
+    return box.log.count("POST", "/connect/token")
+
+
+async def test_a_process_that_is_killed_while_it_renews_keeps_no_other_from_it(door, config, database_url):
+    box = door.boxes["xero"]
+    async with kept(database_url) as ledger:
+        await renewing(ledger, box)
+        box.faults.add("hang", "/connect/token", times=1)
+        first = await started(database_url, config, "check")
+        while not renewals(box):
+            await asyncio.sleep(0.02)
+        others = [await started(database_url, config, "check") for _ in range(3)]
+        first.kill()
+        await first.ended()
+        for one in others:
+            assert "xero: configured, reachable, allowed" in (await one.ended())[1]
+        assert renewals(box) == 2  # one of the three, and the killed one's
+        stored = await ledger.tokens.load("xero")
+        assert stored
+        assert stored.refresh_token in box._refresh
+
+
+async def test_a_rotated_token_that_was_lost_on_its_way_is_asked_for_once_more(door, config, database_url):
+    box = door.boxes["xero"]
+    box.grace = True
+    async with kept(database_url) as ledger:
+        await renewing(ledger, box)
+        box.faults.add("truncated", "/connect/token", times=1)
+        _, output = await gateway(database_url, config, "check")
+        assert "xero: configured, reachable, allowed" in output
+        assert renewals(box) == 2
+        stored = await ledger.tokens.load("xero")
+        assert stored
+        assert stored.refresh_token in box._refresh
 
 
 async def test_keys_are_rotated_by_a_command(door, config, database_url):

@@ -133,6 +133,10 @@ class XeroSandbox(Sandbox):
         self._access: dict[str, tuple[_Grant, datetime]] = {}
         web_app = _Grant(frozenset(_ALL_READ.split()), custom=False)
         self._refresh: dict[str, _Grant] = {FIRST_REFRESH_TOKEN: web_app}
+        self._replaced: dict[str, tuple[_Grant, str]] = {}
+        """Used ones, with the successor of each."""
+        self.grace = False
+        """As Xero does for half an hour: a used one works once more while nobody has used its successor."""
         self._codes: dict[str, tuple[_Grant, str, str | None]] = {}
         self.also_connected: list[tuple[str, str]] = []
         """Ids and names of further organisations that consents reach. They have no books here."""
@@ -185,8 +189,7 @@ class XeroSandbox(Sandbox):
                 return _oauth_error("invalid_scope")
             return self._issue(_Grant(scopes, custom=True))
         if kind == "refresh_token":
-            grant = self._refresh.pop(form.get("refresh_token", ""), None)
-            return _oauth_error("invalid_grant") if grant is None else self._issue(grant)
+            return self._refreshed(form.get("refresh_token", ""))
         known = self._codes.pop(form.get("code", ""), None)
         if known is None or known[1] != form.get("redirect_uri"):
             return _oauth_error("invalid_grant")
@@ -194,6 +197,19 @@ class XeroSandbox(Sandbox):
         if known[2] is not None and base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != known[2]:
             return _oauth_error("invalid_grant")
         return self._issue(known[0])
+
+    def _refreshed(self, used: str) -> Response:
+        grant = self._refresh.pop(used, None)
+        if grant is None and self.grace and used in self._replaced:
+            former, successor = self._replaced[used]
+            grant = former if self._refresh.pop(successor, None) else None
+        if grant is None:
+            return _oauth_error("invalid_grant")
+        known = set(self._refresh)
+        answer = self._issue(grant)
+        for successor in self._refresh.keys() - known:
+            self._replaced[used] = (grant, successor)
+        return answer
 
     def _issue(self, grant: _Grant) -> Response:
         access = secrets.token_urlsafe(32)
