@@ -62,19 +62,21 @@ async def watched(
             operation.began = arrival.get().began
             before = trace.begin("arrival", "sign-in and request", operation)
             before.began, before.ended = operation.began, before.began
-        with operation:
-            operation.note(requestId=request_id)
-            answer = await run()
-            tell_outcome(operation, answer.body)
-            if "data" in answer.body:
-                with trace.begin("encode", "answer", operation) as encoding:
-                    data = encoded(answer.body["data"])
-                    encoding.note(bytes=len(data))
-                answer.body["data"] = msgspec.Raw(data)
-        if told:
-            answer = _with(answer, _xray(trace, operation, request_id))
-        if at is None:
-            trace.close()
+        try:
+            with operation:
+                operation.note(requestId=request_id)
+                answer = await run()
+                tell_outcome(operation, answer.body)
+                if "data" in answer.body:
+                    with trace.begin("encode", "answer", operation) as encoding:
+                        data = encoded(answer.body["data"])
+                        encoding.note(bytes=len(data))
+                    answer.body["data"] = msgspec.Raw(data)
+            if told:
+                answer = _with(answer, _xray(trace, operation, request_id))
+        finally:
+            if at is None:
+                trace.close()
     return refused(answer) if asked and not told else answer
 
 
