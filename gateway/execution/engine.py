@@ -1,5 +1,6 @@
 """Chooses how an operation runs, and keeps the plans of operations that came before."""
 
+import gc
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from inspect import isawaitable
@@ -32,8 +33,13 @@ KEPT_LENGTH = 8_000
 """Of the longest document that is planned."""
 KEPT_VARIANTS = 16
 """Plans of one document: by operation, by the scopes that callers hold of those it mentions, by @skip and @include."""
-KEPT_FIELDS = 100_000
-"""Of all plans together. A planned field takes about 900 bytes."""
+KEPT_BYTES = 64 << 20
+"""Of all plans together, with the parsed documents that they stand on; as estimated."""
+TEXT_BYTES = 120
+"""Of a parsed document, per character."""
+GARBAGE_BYTES = 32 << 20
+"""Of plans that were forgotten, after which they are collected: classes and parsed documents are circles, which otherwise wait
+for the collector's rarest round."""
 
 
 class _Kept:
@@ -51,8 +57,8 @@ class _Kept:
         """Of what callers hold, what decides which of its fields they are denied."""
         self.plans: OrderedDict[Any, Plan | str] = OrderedDict()
         """Each choice's plan, or the reason why there is none."""
-        self.size = 0
-        """Fields of its plans as the engine counted them last."""
+        self.size = TEXT_BYTES * len(text)
+        """Bytes as the engine counted them last."""
 
 
 class Engine:
@@ -63,7 +69,7 @@ class Engine:
         self._schema = schema
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._fields = 0
+        self._bytes = self._forgotten = 0
         self.counts: Counter[str] = Counter()
 
     @property
@@ -72,9 +78,9 @@ class Engine:
         return len(self._kept)
 
     @property
-    def fields(self) -> int:
-        """Of all plans that are kept."""
-        return self._fields
+    def bytes(self) -> int:
+        """Of all plans that are kept, as estimated."""
+        return self._bytes
 
     async def execute(
         self,
@@ -187,6 +193,7 @@ class Engine:
             return None
         del self._seen[name]
         kept = self._kept[text] = _Kept(text, document, self._decides(document, context))
+        self._bytes += kept.size
         if len(self._kept) > KEPT_DOCUMENTS:
             self._forget()
         return kept
@@ -224,7 +231,8 @@ class Engine:
             plan = "cannot be collected"  # graphql-core says it in its own words
         kept.plans[key] = plan
         if len(kept.plans) > KEPT_VARIANTS:
-            kept.plans.popitem(last=False)
+            _, old = kept.plans.popitem(last=False)
+            self._forgotten += old.bytes if isinstance(old, Plan) else 0
         self._bound(kept)
         return plan
 
@@ -232,15 +240,20 @@ class Engine:
         """Plans grow as they reach what they did not reach before."""
         if self._kept.get(kept.text) is not kept:
             return
-        size = sum(plan.size for plan in kept.plans.values() if isinstance(plan, Plan))
-        self._fields += size - kept.size
+        plans = [plan for plan in kept.plans.values() if isinstance(plan, Plan)]
+        size = TEXT_BYTES * len(kept.text) + sum(plan.bytes for plan in plans)
+        self._bytes += size - kept.size
         kept.size = size
-        while self._fields > KEPT_FIELDS:
+        while self._bytes > KEPT_BYTES:
             self._forget()
+        if self._forgotten > GARBAGE_BYTES:
+            self._forgotten = 0
+            gc.collect()
 
     def _forget(self) -> None:
         _, kept = self._kept.popitem(last=False)
-        self._fields -= kept.size
+        self._bytes -= kept.size
+        self._forgotten += kept.size
 
 
 class _Steering(Visitor):

@@ -50,6 +50,8 @@ Guards = Mapping[tuple[str, str], Guard]
 
 MAX_FIELDS = 2_000
 """Of one plan. Fragments spread in many places make a short document large."""
+FIELD_BYTES, SELECTION_BYTES = 1_300, 4_500
+"""What they take of the memory, about: a selection has classes of its own for its rows."""
 MAX_DEPTH = 40
 """Objects in objects: each takes about ten frames of Python's stack."""
 
@@ -279,7 +281,7 @@ def _part(field: FieldPlan, type_: GraphQLObjectType) -> Part:
 class Plan:
     """An operation under one set of denied fields and one choice of its @skip and @include."""
 
-    __slots__ = ("_denied", "_guards", "refusal", "root", "serial", "size")
+    __slots__ = ("_denied", "_guards", "_selections", "refusal", "root", "serial", "size")
 
     def __init__(self, executor: Executor[Any], denied: Denied, guards: Guards) -> None:
         """From an executor that was built for the operation; only its document and its Boolean variables are looked at.
@@ -290,7 +292,7 @@ class Plan:
         if any(fragment.variable_signatures for fragment in executor.fragments.values()):
             raise NotPlannable("fragment variables")
         self._denied, self._guards = denied, guards
-        self.size = 0
+        self.size = self._selections = 0
         """Fields planned so far."""
         self.refusal: str | None = None
         """Why graphql-core must run it after all, found below."""
@@ -307,6 +309,11 @@ class Plan:
             executor.hide_suggestions,
         )
         self.root = self.select(root_type, grouped, executor, 0)
+
+    @property
+    def bytes(self) -> int:
+        """That it takes, as estimated."""
+        return FIELD_BYTES * self.size + SELECTION_BYTES * self._selections
 
     def select(
         self,
@@ -332,6 +339,7 @@ class Plan:
         if depth > MAX_DEPTH:
             raise NotPlannable("too deep")
         self.size += len(grouped)
+        self._selections += 1
         if self.size > MAX_FIELDS:
             raise NotPlannable("too many fields")
         fields = []

@@ -63,7 +63,7 @@ def of_requests(office: Office) -> Iterable[Metric]:
         {(way,): count for way, count in engine.counts.items()},
     )
     yield gauge("planned_documents", "Documents whose plans are kept.", (), single(engine.documents))
-    yield gauge("planned_fields", "Fields of all plans that are kept.", (), single(engine.fields))
+    yield gauge("plan_bytes", "Bytes of all plans that are kept, as estimated.", (), single(engine.bytes))
     yield counter(
         "trace_spans",
         "Spans of traces: taken by the collector, or dropped as it was away or too slow.",

@@ -391,7 +391,7 @@ async def test_operations_are_counted_by_outcome_and_by_the_way_they_ran(watched
     }
     assert moved.which("executions_total", "way") == {"columns": 2, "first seen": 2}
     assert moved.by("planned_documents") == 1
-    assert moved.by("planned_fields") > 0
+    assert moved.by("plan_bytes") > 0
     assert moved.which("operation_duration_seconds_count", "kind", "outcome") == {
         ("query", "ok"): 3,
         ("query", "refused"): 1,

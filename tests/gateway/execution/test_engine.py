@@ -3,6 +3,7 @@
 import asyncio
 import enum
 import gc
+import tracemalloc
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -260,7 +261,7 @@ async def test_documents_that_come_once_drive_out_none_that_come_again(
     assert len(engine._seen) == 5
 
 
-async def test_kept_documents_variants_and_fields_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kept_documents_variants_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "KEPT_DOCUMENTS", 4)
     monkeypatch.setattr(engine_module, "KEPT_VARIANTS", 2)
     engine = Engine(schema)
@@ -274,12 +275,36 @@ async def test_kept_documents_variants_and_fields_are_bounded(monkeypatch: pytes
             for _ in range(2):
                 await ask(engine, text, {"a": a, "b": b})
     assert len(engine._kept[text].plans) == 2
-    monkeypatch.setattr(engine_module, "KEPT_FIELDS", 10)
+    monkeypatch.setattr(engine_module, "KEPT_BYTES", 50_000)
+    monkeypatch.setattr(engine_module, "GARBAGE_BYTES", 100_000)
     for first in range(9):
         for _ in range(2):
             await ask(engine, f"{{ branches(first: {first + 1}) {{ number leaves {{ name must }} }} }}")
-    assert engine._fields <= 10
-    assert engine._fields == sum(kept.size for kept in engine._kept.values())
+    assert 0 < engine.bytes <= 50_000
+    assert engine.bytes == sum(kept.size for kept in engine._kept.values())
+
+
+async def test_plans_take_no_more_memory_than_is_counted() -> None:
+    engine = Engine(schema)
+    texts = [
+        "{ "
+        + " ".join(f"a{n}_{k}: branches {{ b{n}_{k}: leaves {{ c{n}_{k}: name }} }}" for k in range(12))
+        + " }"
+        for n in range(21)
+    ]
+    for _ in range(3):
+        await ask(engine, texts[0])
+    counted = engine.bytes
+    gc.collect()
+    tracemalloc.start()
+    for text in texts[1:]:
+        for _ in range(3):
+            await ask(engine, text)
+    gc.collect()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert engine.counts["columns"] == 42
+    assert taken < engine.bytes - counted < 3 * taken
 
 
 async def test_a_document_that_grows_by_its_fragments_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
