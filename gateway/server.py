@@ -40,6 +40,8 @@ class Server(uvicorn.Server):
             "access_log": False,
             "log_config": None,  # as all logs go
             "log_level": "warning",
+            # Which software answers is nobody's business, and each answer would carry it.
+            "server_header": False,
             # Addresses of clients are worked out from gateway.trusted_proxies.
             "proxy_headers": False,
             "timeout_keep_alive": KEEP_ALIVE_SECONDS,

@@ -150,8 +150,11 @@ async def running_plain(
         urls = await processes.stub("tests.benchmarks.comparison.stub")
         environment = {f"{name.upper()}_URL": url for name, url in urls.items()}
         environment["BENCH_ISSUER"] = environment.pop("ISSUER_URL")
-        modules = {"limit": "tests.benchmarks.comparison.limit", "gateway": "tests.benchmarks.comparison"}
-        servers = [await processes.server(name, _served(modules[name]), environment) for name in PLAIN_NAMES]
+        commands = {
+            "limit": _served("tests.benchmarks.comparison.limit"),
+            "gateway": ["-m", "tests.benchmarks.comparison"],
+        }
+        servers = [await processes.server(name, commands[name], environment) for name in PLAIN_NAMES]
         tokens = {STAFF: await load.token(urls["issuer"], STAFF)}
         yield Bench(servers, urls, comparison.questions(), tokens)
 

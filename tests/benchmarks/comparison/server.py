@@ -4,6 +4,7 @@
 a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the same customer.
 """
 
+import asyncio
 import os
 from asyncio import Task
 from collections.abc import AsyncIterator, Sequence
@@ -126,6 +127,7 @@ class Comparison:
         self.requests = Requests(self.settings.logging)
         self.audit = AuditTrail(cast(AuditStore, Nowhere()), Audit())
         self.cache = None  # nothing is remembered, as by the other contenders
+        self.closing = asyncio.Event()
         self._upstreams = Upstreams(upstream_urls())
 
     async def context(self, principal: Principal, touched: Touched) -> Context:
@@ -142,7 +144,7 @@ class Comparison:
         await self._upstreams.close()
 
 
-def create() -> Starlette:
-    """For uvicorn --factory."""
+def create() -> Gateway:
+    """The application, for the server of your choice."""
     comparison = Comparison()
     return Gateway(cast(Office, comparison), [], comparison.lifespan)
