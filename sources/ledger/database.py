@@ -1,11 +1,14 @@
 """Connections to the ledger's PostgreSQL, its locks, and what its failures are called."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import NamedTuple, cast
 
 import asyncpg
@@ -19,7 +22,7 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 
 from sources.ledger.memory import Connect, Memory
 from sources.ports.errors import SourceRejected, SourceTimeout, SourceUnavailable
-from sources.ports.trace import span
+from sources.ports.trace import UNSEEN, Span, here, span
 
 NAME = "ledger"
 """What errors call the database."""
@@ -90,7 +93,7 @@ class Database:
     async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
         """A pooled connection without a transaction: each statement stands alone, one round trip. ``patient`` is for
         work that outlives who asked for it."""
-        with span("ledger", "read"), failures():
+        with _seen("read"), failures():
             async with (
                 asyncio.timeout(None if patient else self._patience()),
                 self._pool.connect() as connection,
@@ -111,7 +114,7 @@ class Database:
                     await _lock(whole.connection, locks)
                     yield whole.connection
             return
-        with span("ledger", "write"), failures():
+        with _seen("write"), failures():
             async with (
                 asyncio.timeout(None if patient else self._patience()),
                 (self._patient if patient else self._pool).begin() as connection,
@@ -194,6 +197,21 @@ class _Whole:
 
 
 _whole: ContextVar[_Whole | None] = ContextVar("whole", default=None)
+
+
+def _seen(what: str) -> Span:
+    """The work as a trace tells of it: by the part of the ledger that does it, which is only found where somebody looks."""
+    if here() is None:
+        return UNSEEN
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename in _BETWEEN:
+        frame = frame.f_back
+    return span(
+        "ledger", f"{what} {frame.f_code.co_qualname.partition('.')[0]}" if frame is not None else what
+    )
+
+
+_BETWEEN = frozenset({__file__, contextlib.__file__})
 
 
 async def _lock(connection: AsyncConnection, names: Iterable[str]) -> None:
