@@ -28,6 +28,11 @@ LONG = Lifetimes(
 )
 
 
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.build(scale=0.2)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def remembering(world: World, postgres: str) -> AsyncIterator[Door]:
     async with fresh_database(postgres) as url, open_door(world, url, cache=LONG) as door:
