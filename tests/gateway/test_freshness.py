@@ -244,6 +244,27 @@ async def test_a_hundred_people_at_once_cost_the_calls_of_one(door: Door) -> Non
     assert door.calls() == one
 
 
+async def test_requests_that_come_together_are_asked_for_together_and_a_single_one_at_once(
+    door: Door,
+) -> None:
+    invoices = "query($id: ID!) { account(id: $id) { invoices(first: 20) { nodes { id } } } }"
+    listed = await door.ask("owner-harbour", invoices, {"id": door.account_id(0)})
+    ids = [one["id"] for one in listed.data["account"]["invoices"]["nodes"]]
+    assert len(ids) == 20
+    query = "query($id: ID!) { invoice(id: $id) { number } }"
+    door.forget_calls()
+    assert (await door.ask("owner-harbour", query, {"id": ids[0]})).errors == []
+    assert door.calls()["xero"] == 1
+
+    assert door.office.cache is not None
+    door.office.cache.forget()
+    door.forget_calls()
+    answers = await asyncio.gather(*(door.ask("owner-harbour", query, {"id": id_}) for id_ in ids))
+    assert all(answer.errors == [] for answer in answers)
+    assert len({answer.data["invoice"]["number"] for answer in answers}) == 20
+    assert door.calls()["xero"] <= 10
+
+
 async def test_a_hurried_client_does_not_end_a_call_that_another_waits_for(door: Door) -> None:
     await home(door)
     assert door.office.cache is not None
