@@ -219,17 +219,21 @@ class HttpClient:
                         headers={"Accept-Encoding": ACCEPTED},
                         auto_decompress=False,
                     )
-                async with self._session.request(
+                response = await self._session.request(
                     request.method,
                     URL(request.url, encoded=True),
                     headers=request.headers,
                     data=request.body or None,
                     allow_redirects=False,
-                ) as response:
-                    body = await self._body(response.content)
-                    if packing := response.headers.get("Content-Encoding"):
-                        body = await self._unpacked(body, packing)
-                    return Answer(response.status, response.headers, body)
+                )
+                try:
+                    body = await self._body(response.content)  # whose end gives the connection back
+                except BaseException:
+                    response.close()
+                    raise
+                if packing := response.headers.get("Content-Encoding"):
+                    body = await self._unpacked(body, packing)
+                return Answer(response.status, response.headers, body)
         except TimeoutError as error:
             silent = SourceTimeout(self.source, "no answer before the deadline")
             raise (Unanswered(silent) if left >= TELLING_SECONDS else silent) from error
