@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.arrival import arrival
+from gateway.audit import NAME_LENGTH
 from gateway.coordinates import Asked
 from permissions.principal import Principal
 from sources.ports.trace import Span, Trace, here, unseen
@@ -90,8 +91,9 @@ def tell_of(operation: Span, asked: Asked | None) -> None:
     said = operation.trace.said
     said["deadlineMs"] = round((perf_counter() - operation.began + remaining()) * 1000)
     if asked is not None:
-        operation.name = asked.name or "anonymous"
-        operation.note(operationName=asked.name, operationType=asked.type.value)
+        name = asked.name and asked.name[:NAME_LENGTH]
+        operation.name = name or "anonymous"
+        operation.note(operationName=name, operationType=asked.type.value)
         said["fields"], said["denied"] = len(asked.coordinates), list(asked.denied)
     else:
         operation.name = "anonymous"

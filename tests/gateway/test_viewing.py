@@ -278,6 +278,18 @@ async def test_what_cannot_be_viewed_is_said_so(
     assert [(error["code"], error["field"]) for error in payload["userErrors"]] == [(code, field)]
 
 
+async def test_who_views_is_not_told_how_an_operation_ran(door: Door) -> None:
+    id_ = await viewing(door, "owner-harbour")
+    headers = {"Authorization": f"Bearer {door.issuer.token('support')}"}
+    body = {"query": "{ viewer { id } }", "extensions": {"xray": True}}
+    told = []
+    for more in ({}, {"X-View-As": id_}):
+        async with door.session.post(f"{door.url}/graphql", json=body, headers=headers | more) as response:
+            told.append((await response.json())["extensions"]["xray"])
+    assert told[0]["spans"]
+    assert told[1] == {"refused": "needs xray:read"}
+
+
 async def test_so_many_run_at_a_time(door: Door) -> None:
     member = await member_id(door, "owner-harbour")
     payloads = [await start(door, "owner-harbour", memberId=member) for _ in range(MOST + 1)]

@@ -306,6 +306,11 @@ async def test_nobody_is_told_who_does_not_ask(door: Door, extensions: dict[str,
 # -- by which way -----------------------------------------------------------------------------------------------------
 
 
+async def test_a_long_name_is_cut(door: Door) -> None:
+    told = await xray(door, "query " + "N" * 1000 + " { viewer { id } }")
+    assert told["spans"][0]["name"] == "N" * 200
+
+
 async def test_it_stands_beside_freshness(door: Door) -> None:
     assert set((await ask(door)).body["extensions"]) == {"freshness", "xray"}
 
