@@ -16,7 +16,7 @@ import msgspec
 import uvloop
 
 from sources.ledger.embedded import EmbeddedPostgres
-from tests.benchmarks import audit, load, rules
+from tests.benchmarks import audit, load, rules, scaling
 from tests.benchmarks.contenders import Bench, NoCores, Server, cores, running, running_plain
 from tests.benchmarks.workload import Question, leaves
 
@@ -72,9 +72,9 @@ def main() -> None:
         own, others = cores()
         os.sched_setaffinity(0, others)
         with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
-            if arguments.rules:
+            if arguments.rules or arguments.scaling:
                 os.sched_setaffinity(0, own)
-                results = rules.run(arguments.quick, _say)
+                results = (rules if arguments.rules else scaling).run(arguments.quick, _say)
             elif arguments.audit:
                 results = _audited(Path(folder), own, arguments.quick)
             else:
@@ -85,7 +85,14 @@ def main() -> None:
         sys.exit(f"make bench: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)
-    print((rules.table if arguments.rules else audit.table if arguments.audit else _table)(results))
+    table = _table
+    if arguments.rules:
+        table = rules.table
+    elif arguments.scaling:
+        table = scaling.table
+    elif arguments.audit:
+        table = audit.table
+    print(table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(msgspec.to_builtins(results), indent=2) + "\n")
 
@@ -101,6 +108,11 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--audit", action="store_true", help="what recording every operation costs, instead")
     parser.add_argument("--rules", action="store_true", help="what the schema's rules cost, instead")
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="what up to 100,000 leaves cost, and a document that is first seen, instead",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """The upstreams' rows, and the calls that fetch them: decoded straight into records with the fields that the graph shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import groupby
 from operator import attrgetter
@@ -159,13 +159,18 @@ class Upstreams:
 
         async def read(accounts: Sequence[str]) -> list[list[Any]]:
             answer = await client.call("GET", path, params=[("account_ids", ",".join(accounts))])
-            rows: dict[str, list[Any]] = {account: [] for account in accounts}
-            # Whose a row is, it says itself; rows of one account mostly come together.
-            for account, some in groupby(client.decode(answer, decoder), _owner):
-                rows[account].extend(some)
-            return list(rows.values())
+            return by_owner(client.decode(answer, decoder), accounts)
 
         return read
+
+
+def by_owner(found: Iterable[OwnedRow], accounts: Sequence[str]) -> list[list[Any]]:
+    """The rows of each account."""
+    rows: dict[str, list[Any]] = {account: [] for account in accounts}
+    # Whose a row is, it says itself; rows of one account mostly come together.
+    for account, some in groupby(found, _owner):
+        rows[account].extend(some)
+    return list(rows.values())
 
 
 _owner = attrgetter("account_id")

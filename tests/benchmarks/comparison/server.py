@@ -1,7 +1,8 @@
 """The server: the gateway's entrance, endpoint, engine, sign-in and limits around the comparison's graph and upstreams.
 
 ``CRM_URL``, ``ERP_URL``, ``HELPDESK_URL`` and ``DOCS_URL`` say where the upstreams are. With ``BENCH_ISSUER`` each request needs
-a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the same customer.
+a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the same customer and a token that is sent
+(``BENCH_TOKEN``) is not looked at.
 """
 
 import asyncio

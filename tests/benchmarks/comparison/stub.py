@@ -111,7 +111,8 @@ def _day(rng: Random) -> str:
     return (date(2024, 1, 1) + timedelta(days=rng.randrange(700))).isoformat()
 
 
-def _accounts() -> Rows:
+def accounts() -> Rows:
+    """All of them, the same every time."""
     return {id_: _account(id_, Random(f"account/{id_}")) for id_ in map(str, range(1, ACCOUNTS + 1))}
 
 
@@ -126,23 +127,33 @@ def _of_each(make: Callable[[str, str, Random], Row], each: int) -> RowsOf:
     }
 
 
+def owned() -> dict[str, RowsOf]:
+    """What they have, by its kind, the same every time."""
+    return {
+        "contacts": _of_each(_contact, CONTACTS),
+        "invoices": _of_each(_invoice, INVOICES),
+        "tickets": _of_each(_ticket, TICKETS),
+        "documents": _of_each(_document, DOCUMENTS),
+    }
+
+
 def _listed(rows: Rows) -> Route:
-    async def accounts(request: Request) -> Response:
+    async def listed(request: Request) -> Response:
         params = request.query_params
         if "ids" in params:
             return _json([rows[id_] for id_ in params["ids"].split(",") if id_ in rows])
         offset = int(params["offset"])
         return _json(list(islice(rows.values(), offset, offset + int(params["limit"]))))
 
-    return Route("/accounts", accounts)
+    return Route("/accounts", listed)
 
 
 def _owned(path: str, rows: RowsOf) -> Route:
-    async def owned(request: Request) -> Response:
+    async def of_accounts(request: Request) -> Response:
         accounts = request.query_params["account_ids"].split(",")
         return _json([row for account in accounts for row in rows.get(account, ())])
 
-    return Route(path, owned)
+    return Route(path, of_accounts)
 
 
 def _json(rows: list[Row]) -> Response:
@@ -150,8 +161,9 @@ def _json(rows: list[Row]) -> Response:
 
 
 if __name__ == "__main__":
-    crm = Starlette(routes=[_listed(_accounts()), _owned("/contacts", _of_each(_contact, CONTACTS))])
-    erp = Starlette(routes=[_owned("/invoices", _of_each(_invoice, INVOICES))])
-    helpdesk = Starlette(routes=[_owned("/tickets", _of_each(_ticket, TICKETS))])
-    docs = Starlette(routes=[_owned("/documents", _of_each(_document, DOCUMENTS))])
+    kinds = owned()
+    crm = Starlette(routes=[_listed(accounts()), _owned("/contacts", kinds["contacts"])])
+    erp = Starlette(routes=[_owned("/invoices", kinds["invoices"])])
+    helpdesk = Starlette(routes=[_owned("/tickets", kinds["tickets"])])
+    docs = Starlette(routes=[_owned("/documents", kinds["documents"])])
     uvloop.run(serve(DemoIssuer([staff()]), {"crm": crm, "erp": erp, "helpdesk": helpdesk, "docs": docs}))
