@@ -15,6 +15,16 @@ Messages name the source and what to do; they carry no records and no secrets. P
 one row's answer and raise it when the whole batch failed.
 """
 
+import re
+
+_WORD = re.compile(r"[A-Za-z0-9_.:/+=-]{1,128}|[A-Za-z][A-Za-z_' ]{0,59}")
+
+
+def word(said: object) -> str | None:
+    """What a vendor calls an error or a request by, as far as it looks like that: anything else may quote somebody, and these
+    reach logs."""
+    return said if isinstance(said, str) and _WORD.fullmatch(said) else None
+
 
 class SourceError(Exception):
     """Something a named source could not give. ``code`` is the graph's error code."""
@@ -33,8 +43,8 @@ class SourceError(Exception):
         super().__init__(f"{source}: {message}")
         self.source = source
         self.retry_after = retry_after
-        self.vendor_code = vendor_code
-        self.request_id = request_id
+        self.vendor_code = word(vendor_code)
+        self.request_id = word(request_id)
 
 
 class SourceUnavailable(SourceError):

@@ -18,7 +18,7 @@ import msgspec
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, SourceUnavailable
+from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, SourceUnavailable, word
 from sources.ports.tokens import Tokens, TokenStore
 from sources.ports.trace import span, unseen
 from sources.transport.addresses import Addresses, AddressNotAllowed
@@ -241,7 +241,8 @@ class TokenEndpoint:
             if error.error == "invalid_grant":
                 raise InvalidGrant(source, "the token endpoint refused the grant") from error
             raise SourceRejected(
-                source, f"the token endpoint answered {error.error}; check client id and secret"
+                source,
+                f"the token endpoint answered {word(error.error) or 'no word of OAuth'}; check client id and secret",
             ) from error
         except TimeoutError as error:
             raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error

@@ -15,6 +15,7 @@ from sources.ports.errors import (
     SourceRateLimited,
     SourceRejected,
     SourceUnavailable,
+    word,
 )
 from sources.transport.abreast import abreast
 from sources.transport.http import Answer, HttpClient, retry_after
@@ -291,14 +292,14 @@ def explain(answer: Answer) -> SourceError | None:
     details = [detail for detail in body.errors or [] if isinstance(detail, dict)]
     code = next(
         (
-            word
-            for word in (
+            found
+            for said in (
                 body.policy_name,
                 body.sub_category,
                 *(d.get("code") for d in details),
                 body.category,
             )
-            if isinstance(word, str) and word
+            if (found := word(said))
         ),
         None,
     )

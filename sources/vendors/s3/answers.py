@@ -16,6 +16,7 @@ from sources.ports.errors import (
     SourceRateLimited,
     SourceRejected,
     SourceUnavailable,
+    word,
 )
 from sources.transport.http import Answer, Params, retry_after
 from sources.transport.rows import sifted
@@ -60,13 +61,13 @@ def versions(body: bytes, drop: Drop) -> Listing:
 
 def error_code(answer: Answer) -> str | None:
     """S3's own word for what went wrong. None where there is no body, as for HEAD, or another's."""
-    return _error(answer).get("Code")
+    return word(_error(answer).get("Code"))
 
 
 def explain(answer: Answer) -> SourceError | None:
     """None where the answer bears no sign of S3, such as a proxy's."""
     fields = _error(answer)
-    code = fields.get("Code")
+    code = word(fields.get("Code"))
     request_id = answer.headers.get("x-amz-request-id") or fields.get("RequestId")
     if code is None and request_id is None:
         return None

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from sources.ports.errors import InvalidRequest, SourceError, SourceRateLimited, SourceRejected
+from sources.ports.errors import InvalidRequest, SourceError, SourceRateLimited, SourceRejected, word
 from sources.transport.http import Answer, retry_after
 from sources.vendors.xero.rows import NAME
 
@@ -29,7 +29,7 @@ def explain(answer: Answer) -> SourceError | None:
     """None where the status alone tells."""
     body = _body(answer)
     request_id = answer.headers.get("xero-correlation-id")
-    limit = answer.headers.get("x-rate-limit-problem", "").lower()
+    limit = (word(answer.headers.get("x-rate-limit-problem")) or "").lower()
     # Before OAuth 2 the limit was a 503 with a form-encoded body; proxies in front of Xero still speak so.
     if answer.status == 429 or (
         answer.status == 503 and (limit or "rate limit" in (body.door or "").lower())
@@ -76,4 +76,4 @@ def _fault(body: _Body) -> str:
         unknown = _UNKNOWN_ELEMENT.search(body.message or "")
         what = f"there is no element {unknown[1]}" if unknown else "its filter was not understood"
         return f"the request was refused: {what}; check the firm's own fields in gateway.toml"
-    return f"the request was refused ({body.kind or 'HTTP 400'})"
+    return f"the request was refused ({word(body.kind) or 'HTTP 400'})"
