@@ -42,13 +42,13 @@ def cache_forget(
             refs = await _counterparts(office, _ref(account, known))
         elif source is not None and source not in known:
             stop(f"{source}: not a connected system; there are {', '.join(sorted(known))}")
-        forgettings = [Forgetting(source, refs)]
+        sources = known if everything else [source]
         said = office.audit.record(AuditKind.COMMAND, operator(), name="cache forget")
         async with office.audit.writing(said):
             if office.cache is not None:
-                for name in known if everything else [source]:
+                for name in sources:
                     await office.cache.forget_shared(source=name, refs=refs)
-            await office.ledger.forgettings.tell(forgettings)
+            await office.ledger.forgettings.tell([Forgetting(name, refs) for name in sources])
         print("forgotten: " + (", ".join(map(str, refs)) or source or "everything"))
 
     in_office(config, forget)

@@ -202,7 +202,7 @@ class Office:
             mirrors=self.mirrors,
         )
         stack.push_async_callback(cache.close)
-        self.ledger.forgettings.listen(lambda told: cache.forget(source=told.source, refs=told.refs))
+        self.ledger.forgettings.listen(lambda told: cache.hear(source=told.source, refs=told.refs))
         return cache
 
     def _sessions(self) -> Sessions | None:

@@ -42,11 +42,12 @@ class Replicas:
         session: aiohttp.ClientSession,
     ) -> None:
         self.urls, self.running, self.config, self.boxes = urls, running, config, boxes
-        self._issuer, self._world, self._session = issuer, world, session
+        self.world = world
+        self._issuer, self._session = issuer, session
 
     def account_id(self, index: int) -> str:
         """The node id of an account of the world."""
-        return node_id("Account", Ref("hubspot", self._world.accounts[index].hubspot_id))
+        return node_id("Account", Ref("hubspot", self.world.accounts[index].hubspot_id))
 
     async def ask(
         self,

@@ -112,13 +112,26 @@ async def test_that_there_is_no_such_record_is_known_to_all_for_a_while(sharing:
 
 
 async def test_the_operators_word_reaches_all_of_them(sharing: Sharing) -> None:
-    before = [read(await sharing.ask(replica, INVOICES, 5)) for replica in REPLICAS]
-    assert len({one["xero"][1] for one in before}) == len({one["hubspot"][1] for one in before}) == 1
-    calls = sharing.calls("xero")
-    await sharing.forget("--source", "xero")
-    async with asyncio.timeout(20):
-        for replica in REPLICAS:
-            while (after := read(await sharing.ask(replica, INVOICES, 5)))["xero"][1] <= before[0]["xero"][1]:
-                await asyncio.sleep(0.01)
-            assert after["hubspot"] == ("CACHED", before[0]["hubspot"][1])
-    assert sharing.calls("xero") == calls + 1
+    account = f"hubspot:{sharing.group.world.accounts[5].hubspot_id}"
+    for what, forgotten in (
+        (["--source", "xero"], {"xero"}),
+        (["xero:of-any-list-of-its-source"], {"xero"}),
+        ([account], {"hubspot"}),
+        (["--account", account], {"hubspot", "xero"}),
+        (["--all"], {"hubspot", "xero"}),
+    ):
+        before = read(await sharing.ask(0, INVOICES, 5))
+        assert [read(await sharing.ask(replica, INVOICES, 5)) for replica in REPLICAS[1:]] == [
+            {source: ("CACHED", when) for source, (_, when) in before.items()} for _ in REPLICAS[1:]
+        ]
+        for box in sharing.group.boxes.values():
+            box.log.clear()
+        await sharing.forget(*what)
+        async with asyncio.timeout(20):
+            for replica in REPLICAS:
+                after = before
+                while any(after[source][1] <= before[source][1] for source in forgotten):
+                    after = read(await sharing.ask(replica, INVOICES, 5))
+                    await asyncio.sleep(0.01)
+                assert all(after[source][1] == before[source][1] for source in before.keys() - forgotten)
+        assert {source for source in before if sharing.calls(source)} == forgotten

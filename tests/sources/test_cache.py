@@ -443,6 +443,24 @@ async def test_what_one_process_read_another_takes_from_redis_with_every_value_a
                 assert bench.calls == spent
 
 
+async def test_what_another_process_has_read_stands_in_while_the_source_fails(bench: Bench) -> None:
+    lifetimes = Lifetimes(jitter=0.0, stale_if_error=100)
+    async with redis_server() as server, shared(server.url) as redis:
+        one, _ = bench.cache(lifetimes, second=redis, codec=codec())
+        known = await asked(one, bench, 0)
+        await until(lambda: not redis._puts)
+        bench.sandbox.faults.add("fail", status=503)
+        bench.clock.now += 90
+        two, _ = bench.cache(lifetimes, second=redis, codec=codec())
+        with bench.request() as reading:
+            assert await two.accounts(bench.refs(0)) == known
+        assert reading.notes["hubspot", "Account"].verdict is Verdict.STALE
+        bench.clock.now += 20
+        three, _ = bench.cache(lifetimes, second=redis, codec=codec())
+        with bench.request(), pytest.raises(SourceUnavailable):
+            await three.accounts(bench.refs(0))
+
+
 async def test_forgotten_in_redis_is_read_anew_by_all(bench: Bench) -> None:
     async with redis_server() as server, shared(server.url) as redis:
         one, first = bench.cache(second=redis, codec=codec())

@@ -104,6 +104,7 @@ class Cache:
         self._memory = Memory(lifetimes.megabytes << 20)
         self._flights = Flights(self._memory, lifetimes.coalesce, self._around.apart)
         self._forgettings = 0
+        self._errands: set[asyncio.Task[None]] = set()
 
     @property
     def size(self) -> int:
@@ -177,6 +178,16 @@ class Cache:
 
         self._memory.forget(belongs)
 
+    def hear(self, *, source: str | None = None, refs: Iterable[Ref] = ()) -> None:
+        """An operator has all processes forget it. In the second level once more, too: what this process was about to
+        write there came after it was forgotten."""
+        refs = tuple(refs)
+        self.forget(source=source, refs=refs)
+        if self._second is not None and (source or refs):
+            errand = asyncio.create_task(self.forget_shared(source=source, refs=refs))
+            self._errands.add(errand)
+            errand.add_done_callback(self._errands.discard)
+
     async def forget_shared(self, *, source: str | None = None, refs: Iterable[Ref] = ()) -> None:
         """In the second level, where there is one."""
         if self._second is None or self._codec is None:
@@ -186,6 +197,8 @@ class Cache:
         await self._second.forget((), list(dict.fromkeys(prefixes)))
 
     async def close(self) -> None:
+        for errand in self._errands:
+            errand.cancel()
         await self._flights.close()
 
     # -- reading ------------------------------------------------------------------------------------------------
