@@ -159,7 +159,8 @@ class Operations:
         if refusals := prepared.refusals(name, operation.variables or {}, only_query):
             return answered(ExecutionResult(None, refusals), request_id)
         with deadline(self._office.settings.door.deadline):
-            answer = await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, ANY)
+            with span("operation", name or "anonymous", operationType="query", requestId=request_id):
+                answer = await self._answer(operation, prepared, ANONYMOUS, Touched(), request_id, ANY)
             if xray.asked_for(operation.extensions):
                 answer = xray.refused(answer)
             done = done_of(answer.body, answer.ran)

@@ -236,6 +236,13 @@ async def test_who_is_not_let_in_is_traced_without_an_operation(door: Door, coll
     ]
 
 
+async def test_what_everybody_may_ask_is_an_operation_as_well(door: Door, collector: Collector) -> None:
+    assert (await door.ask(None, "{ signIn { __typename } }")).errors == []
+    spans = await collector.trace(whole)
+    (operation,) = named(spans, "query")
+    assert above(spans, operation) == ["query", "POST /graphql"]
+
+
 async def test_a_file_is_traced_without_its_address(door: Door, collector: Collector) -> None:
     await door.fetch("owner-harbour", "/files/canary-secret")
     spans = await collector.trace(lambda found: any(span.name.startswith("GET /files") for span in found))
