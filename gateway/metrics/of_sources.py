@@ -30,6 +30,12 @@ def of_sources(office: Office) -> Iterable[Metric]:
         for one in account.endpoints
     ]
     yield from _calls(endpoints)
+    yield counter(
+        "source_token_renewals",
+        "Access tokens that were fetched anew, by how that ended.",
+        ("source", "outcome"),
+        office.network.renewals.counts,
+    )
     yield from _circuits(endpoints)
     yield from _retries(states)
     yield from _limits(states)

@@ -49,6 +49,17 @@ class CallCounts:
         self.seconds.add(other.seconds)
 
 
+class Renewals:
+    """Access tokens that were fetched anew, of all sources."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """By source, and ``ok`` or one of the words of ``OUTCOMES``."""
+
+    def ended(self, source: str, error: BaseException | None) -> None:
+        self.counts[source, "ok" if error is None else _outcome(error)] += 1
+
+
 def _outcome(error: BaseException) -> str:
     for family, word in OUTCOMES:
         if isinstance(error, family):

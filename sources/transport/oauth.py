@@ -22,6 +22,7 @@ from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, S
 from sources.ports.tokens import Tokens, TokenStore
 from sources.ports.trace import span, unseen
 from sources.transport.addresses import Addresses, AddressNotAllowed
+from sources.transport.counts import Renewals
 from sources.transport.deadline import remaining
 from sources.transport.guarded import GuardedTransport
 from sources.transport.http import Request
@@ -66,13 +67,14 @@ class _Bearer:
     A renewal goes on when the request that needed it gives up: otherwise a rotated token could be lost on its way.
     """
 
-    def __init__(self, source: str, token_url: str, addresses: Addresses) -> None:
+    def __init__(self, source: str, token_url: str, addresses: Addresses, renewals: Renewals | None) -> None:
         if not addresses.allow_url(token_url):
             raise SourceRejected(source, _PRIVATE)
         self._source = source
         self._access: _Access | None = None
         self._lock = asyncio.Lock()
         self._renewing: set[asyncio.Task[_Access]] = set()
+        self._renewals = renewals or Renewals()
 
     async def authorise(self, request: Request) -> None:
         access = self._access
@@ -111,7 +113,8 @@ class _Bearer:
     def _over(self, renewal: "asyncio.Task[_Access]") -> None:
         self._renewing.discard(renewal)
         if not renewal.cancelled():
-            renewal.exception()  # whoever still waits gets it; when nobody does it is no news for the loop
+            # Whoever still waits gets it, too; when nobody does it is no news for the loop.
+            self._renewals.ended(self._source, renewal.exception())
 
 
 class ClientCredentials(_Bearer):
@@ -126,9 +129,10 @@ class ClientCredentials(_Bearer):
         scope: str | None = None,
         *,
         addresses: Addresses,
+        renewals: Renewals | None = None,
     ) -> None:
-        """Raises SourceRejected for a token endpoint at an address that may not be called."""
-        super().__init__(source, token_url, addresses)
+        """Raises SourceRejected for a token endpoint at an address that may not be called. ``renewals`` are counted there."""
+        super().__init__(source, token_url, addresses, renewals)
         self._endpoint = TokenEndpoint(source, token_url, client_id, client_secret, addresses)
         self._scope: dict[str, Any] = {"scope": scope} if scope else {}
 
@@ -160,10 +164,12 @@ class StoredRefreshToken(_Bearer):
         addresses: Addresses,
         client_auth: ClientAuth = "client_secret_basic",
         refused: Refused = lambda answer: False,
+        renewals: Renewals | None = None,
     ) -> None:
         """``first_refresh_token``: the configured one; None: the store has what ``gateway connect`` put there. Raises
-        SourceRejected for a token endpoint that may not be called, and where the store has no key."""
-        super().__init__(source, token_url, addresses)
+        SourceRejected for a token endpoint that may not be called, and where the store has no key. ``renewals`` are
+        counted there."""
+        super().__init__(source, token_url, addresses, renewals)
         store.require_key(source)
         self._endpoint = TokenEndpoint(
             source, token_url, client_id, client_secret, addresses, client_auth, refused

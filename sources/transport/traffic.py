@@ -13,7 +13,7 @@ from sources.ports.errors import SourceError, SourceRateLimited, SourceUnavailab
 from sources.ports.trace import span
 from sources.transport.breaker import Breaker, State
 from sources.transport.budget import Budget, Queueing, Standing
-from sources.transport.counts import CallCounts
+from sources.transport.counts import CallCounts, Renewals
 from sources.transport.limits import Limit, Reading, SourceSettings, configured
 from sources.transport.retry import RetryBudget, again, retryable
 from sources.transport.rows import Drops
@@ -233,6 +233,7 @@ class Network:
         self._traffics: list[Traffic] = []
         self.drops = Drops()
         """Rows that did not fit, of all sources."""
+        self.renewals = Renewals()
 
     def traffic(
         self,

@@ -177,6 +177,23 @@ async def test_retries_are_counted_and_so_are_those_that_the_budget_refuses(watc
     assert moved.after[series("source_retry_budget", source="xero")] >= 1
 
 
+async def test_tokens_that_are_fetched_anew_are_counted_and_so_are_those_that_are_not_given(
+    postgres: str,
+) -> None:
+    async with fresh_database(postgres) as url, open_door(World.build(0.05), url, deadline=1.5) as door:
+        before = await scrape(door)
+        assert before[series("source_token_renewals_total", source="xero", outcome="ok")] == 1
+        door.boxes["xero"].faults.add("fail", "/connect/token")
+        door.boxes["xero"].faults.add("fail", status=401)
+        assert (await home(door)).codes() == [("account.invoices", "SOURCE_UNAVAILABLE")]
+        moved = Moved(before, await scrape(door))
+
+        assert set(moved.which("source_token_renewals_total", "source", "outcome")) == {
+            ("xero", "unavailable")
+        }
+        assert moved.which("source_failures_total", "source") == {"xero": 1}
+
+
 async def test_a_circuit_is_told_by_its_state_its_openings_and_the_calls_that_it_kept_away(
     world: World, postgres: str
 ) -> None:

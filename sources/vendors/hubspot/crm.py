@@ -112,6 +112,7 @@ def connect(settings: Settings, wiring: Wiring) -> Crm:
             addresses=settings.addresses,
             client_auth="client_secret_post",
             refused=refused_refresh,
+            renewals=wiring.network.renewals,
         )
     traffic = wiring.network.traffic(
         SOURCE,

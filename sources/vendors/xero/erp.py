@@ -116,6 +116,7 @@ def connect(settings: Settings, wiring: Wiring) -> Erp:
             store=wiring.tokens,
             first_refresh_token=settings.refresh_token,
             addresses=addresses,
+            renewals=wiring.network.renewals,
         )
     else:
         auth = ClientCredentials(
@@ -125,6 +126,7 @@ def connect(settings: Settings, wiring: Wiring) -> Erp:
             settings.client_secret,
             settings.scope or None,
             addresses=addresses,
+            renewals=wiring.network.renewals,
         )
     return Xero(settings, auth, OwnFields(wiring.custom), wiring)
 

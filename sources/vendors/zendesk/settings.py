@@ -91,6 +91,7 @@ class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             store=wiring.tokens,
             first_refresh_token=self.refresh_token,
             client_auth=client_in_json,
+            renewals=wiring.network.renewals,
         )
 
     def consent(self) -> Consent:
