@@ -102,7 +102,8 @@ async def started(url: str, config: Path, *arguments: str, **environment: str) -
     # The first one waits for the modules, and the sandboxes are served meanwhile.
     await asyncio.to_thread(process.start)
     says.close()
-    said = asyncio.StreamReader()
+    # A server writes for as long as the test lasts: it must not wait until somebody reads.
+    said = asyncio.StreamReader(limit=1 << 30)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(said), os.fdopen(os.dup(heard.fileno()), "rb")
     )
