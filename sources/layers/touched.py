@@ -97,18 +97,15 @@ _REF = attrgetter("ref")
 
 
 def _records(answer: Any) -> Iterator[tuple[type, list[Any]]]:
-    if type(answer) is Page:
-        given = answer.rows
-    else:
-        given = answer if type(answer) in (list, tuple) else (answer,)
-    for kind, some in groupby(given, type):
+    rows = answer.rows if type(answer) is Page else answer if type(answer) in (list, tuple) else (answer,)
+    for kind, some in groupby(rows, type):
         if kind in _IDS:
             yield kind, list(some)
         elif kind is Page:
             for page in some:
-                for inner, rows in groupby(page.rows, type):
+                for inner, own in groupby(page.rows, type):
                     if inner in _IDS:
-                        yield inner, list(rows)
+                        yield inner, list(own)
 
 
 def _of(type_name: str) -> Callable[[list[Any]], list[str]]:
