@@ -104,12 +104,22 @@ def demo(
             "--quotas", help="The sandboxes allow no more calls per second, minute and day than the vendors."
         ),
     ] = False,
+    collector: Annotated[
+        str,
+        typer.Option(help="An OpenTelemetry collector for every request's trace: http://127.0.0.1:4318"),
+    ] = "",
 ) -> None:
     """The gateway over sandboxes of the vendors and an embedded PostgreSQL; needs no settings."""
     from gateway.demo import run
 
     _refuse_taken(port)
-    run(port, scale, folder, quotas)
+    try:
+        telemetry = read_telemetry(
+            {"telemetry": {"endpoint": collector, "sample_ratio": 1.0}}, "--collector", {}
+        )
+    except SettingsError as error:
+        stop(str(error))
+    run(port, scale, folder, quotas, telemetry)
 
 
 @app.command()

@@ -34,6 +34,7 @@ from gateway.settings import (
     Mail,
     Settings,
     Source,
+    Telemetry,
     TokenKeySettings,
     TokenSettings,
 )
@@ -272,7 +273,7 @@ def _member(persona: DemoPersona, organisation: str, issuer: str) -> MemberRecor
     )
 
 
-def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
+def run(port: int, scale: float, folder: Path, quotas: bool, telemetry: Telemetry) -> None:
     """Starts everything and serves until interrupted."""
     console = Console(stderr=True, highlight=False)
     configure()
@@ -288,7 +289,7 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
             database_url = postgres.start(folder / "postgres")
         with console.status(f"Seeding the sandboxes of HubSpot, Xero, Zendesk and S3 (scale {scale:g}) ..."):
             backoffices = _received(ours, child)
-        asyncio.run(_serve(port, backoffices, database_url, folder, console, quotas))
+        asyncio.run(_serve(port, backoffices, database_url, folder, console, quotas, telemetry))
     except KeyboardInterrupt:
         pass
     finally:
@@ -298,12 +299,19 @@ def run(port: int, scale: float, folder: Path, quotas: bool) -> None:
 
 
 async def _serve(
-    port: int, backoffices: Backoffices, database_url: str, folder: Path, console: Console, quotas: bool
+    port: int,
+    backoffices: Backoffices,
+    database_url: str,
+    folder: Path,
+    console: Console,
+    quotas: bool,
+    telemetry: Telemetry,
 ) -> None:
     url = f"http://127.0.0.1:{port}"
     settings = settings_for(
         backoffices.urls, quotas=quotas, membership="ledger", tokens=token_keys(folder), public_url=url
     )
+    settings = msgspec.structs.replace(settings, telemetry=telemetry)
     issuer = backoffices.urls["issuer"]
 
     async def token(request: Request) -> Response:

@@ -15,14 +15,17 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from tests.collector import Collector, open_collector
 from tests.e2e.test_graphiql import CHROMIUM, browser_page, choose_persona, run_query
 
 
 class Demo:
-    """A running `gateway demo` and what it printed."""
+    """A running `gateway demo`, what it printed, and who takes its traces."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, printed: str) -> None:
-        self.process, self.url, self.printed = process, url, printed
+    def __init__(
+        self, process: asyncio.subprocess.Process, url: str, printed: str, collector: Collector
+    ) -> None:
+        self.process, self.url, self.printed, self.collector = process, url, printed, collector
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -35,12 +38,18 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
 @asynccontextmanager
 async def running_demo(folder: Path) -> AsyncIterator[Demo]:
     """Small and on a free port."""
+    async with open_collector() as collector, _running(folder, collector) as demo:
+        yield demo
+
+
+@asynccontextmanager
+async def _running(folder: Path, collector: Collector) -> AsyncIterator[Demo]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "demo", "--port", str(port), "--scale", "0.1"),
-        *("--folder", str(folder)),
+        *("--folder", str(folder), "--collector", collector.url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
@@ -52,7 +61,7 @@ async def running_demo(folder: Path) -> AsyncIterator[Demo]:
             line = await process.stdout.readline()
             assert line, f"the demo ended: {printed}"
             printed += line.decode()
-    yield Demo(process, f"http://127.0.0.1:{port}", printed)
+    yield Demo(process, f"http://127.0.0.1:{port}", printed, collector)
     if process.returncode is None:
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), 30)
@@ -81,6 +90,23 @@ async def test_the_printed_query_answers_in_a_shell(demo: Demo) -> None:
 
     assert '"name":"Harbour & Vale Provisions Ltd"' in shell.stdout
     assert '"outstanding"' in shell.stdout
+
+
+async def test_every_request_is_traced_for_the_collector_that_is_named(demo: Demo) -> None:
+    demo.collector.forget()
+    asked = [
+        *(
+            "curl",
+            "-s",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            '{"query": "{ signIn { __typename } }"}',
+        )
+    ]
+    await asyncio.to_thread(subprocess.run, [*asked, f"{demo.url}/graphql"], check=True, timeout=30)
+    spans = await demo.collector.trace()
+    assert {"POST /graphql", "query"} <= {span.name for span in spans}
 
 
 async def test_the_operators_commands_work_beside_it(demo: Demo) -> None:
