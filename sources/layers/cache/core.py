@@ -399,7 +399,7 @@ class _Read:
         """What was read before that is too old for this client."""
         if demand.max_age is not None:
             self._oldest = min(self._reading.began, self._now) - demand.max_age - demand.max_stale
-        self._mirror = cache.mirror_of(shelf)
+        self._mirror = cache.mirror_of(shelf) if cache._mirrors else None
         self._stale = demand.max_stale
         self._found: dict[Hashable, Any] = {}
         self._read_at, self._verdict, self._lasts = inf, Verdict.LIVE, inf
