@@ -33,7 +33,7 @@ def configure(settings: Logging | None = None) -> None:
     level = logging.getLevelNamesMapping()[(settings or Logging()).level.upper()]
     shared: list[Any] = [
         merge_request_id,
-        _merge_trace_id,
+        merge_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_words,
@@ -57,7 +57,7 @@ def configure(settings: Logging | None = None) -> None:
     root.setLevel(max(level, logging.WARNING))
 
 
-def _merge_trace_id(logger: Any, name: str, event: Event) -> Event:
+def merge_trace_id(logger: Any, name: str, event: Event) -> Event:
     """A line of a request whose trace leaves the process says which one."""
     at = here()
     if at is not None and at.trace.trace_id is not None:
