@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
-from gateway import otlp
+from gateway import otlp, telemetry
 from gateway.check import check_telemetry
 from gateway.demo import settings_for
 from gateway.otlp import OtlpExport
@@ -226,6 +227,15 @@ async def test_a_source_that_is_away_marks_the_operation(door: Door, collector: 
     assert operation.attributes["error.type"] == "SOURCE_UNAVAILABLE"
     # Over HTTP it went well: the rest of the page was answered.
     assert not named(spans, "POST /graphql")[0].failed
+
+
+async def test_lines_in_the_log_name_the_trace_of_their_request(door: Door, collector: Collector) -> None:
+    door.boxes["xero"].faults.add("fail", "/api.xro")
+    with capture_logs(processors=[telemetry.merge_trace_id]) as lines:
+        await ask(door)
+    (request,) = named(await collector.trace(whole), "POST /graphql")
+    (line,) = [line for line in lines if line["event"] == "source_error"]
+    assert line["trace_id"] == request.trace
 
 
 async def test_who_is_not_let_in_is_traced_without_an_operation(door: Door, collector: Collector) -> None:
