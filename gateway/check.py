@@ -32,7 +32,6 @@ from sources.ports.mirror import MirrorStore
 from sources.ports.tokens import TokenStore
 from sources.registry import Kind
 from sources.transport.deadline import deadline
-from sources.transport.shared import RedisAway, ping
 from sources.transport.smtp import MailNotTaken, Smtp
 from sources.transport.wiring import Wiring
 
@@ -102,6 +101,8 @@ async def check_redis(settings: RedisSettings | None) -> Finding:
     """Where the processes share the vendors' limits."""
     if settings is None:
         return Finding("redis", None, "not configured; each process keeps to the vendors' limits by itself")
+    from sources.transport.shared import RedisAway, ping
+
     try:
         await ping(settings.url, min(settings.patience, PROBE_SECONDS))
     except RedisAway as error:

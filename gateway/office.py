@@ -43,8 +43,6 @@ from sources.ports.violations import Violations
 from sources.registry import Kind
 from sources.transport.caller import Urgency, caller, calling_for
 from sources.transport.deadline import no_deadline, remaining, shared_deadline
-from sources.transport.redis_cache import RedisCache
-from sources.transport.shared import SharedBudgets
 from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 
@@ -125,10 +123,13 @@ class Office:
                 export = OtlpExport(telemetry)
             self.tracing = Tracing(telemetry, self.settings.door.trusted_proxies, export)
             stack.push_async_callback(self.tracing.close)
-            redis = self.settings.redis
-            self.network = Network(
-                None if redis is None else SharedBudgets(redis.url, redis.replicas, redis.patience)
-            )
+            redis, shared = self.settings.redis, None
+            if redis is not None:
+                # Not before: Redis' client takes ten megabytes.
+                from sources.transport.shared import SharedBudgets
+
+                shared = SharedBudgets(redis.url, redis.replicas, redis.patience)
+            self.network = Network(shared)
             stack.push_async_callback(self.network.close)
             for kind, source in self.settings.sources.items():
                 custom = tuple(field for field in self.settings.own_fields if FIELD_KINDS[field.type] is kind)
@@ -189,8 +190,11 @@ class Office:
         settings, redis = self.settings, self.settings.redis
         if not settings.cache.enabled:
             return None
-        second = None if redis is None or not redis.cache else RedisCache(redis.url, redis.patience)
-        if second is not None:
+        second = None
+        if redis is not None and redis.cache:
+            from sources.transport.redis_cache import RedisCache
+
+            second = RedisCache(redis.url, redis.patience)
             stack.push_async_callback(second.close)
         # Whose account is read there: who changes the settings of a source reads it anew.
         accounts = {self.ports[kind].name: repr(source.settings) for kind, source in settings.sources.items()}

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from sources.ledger.audit import AuditBook
 from sources.ledger.audit_seal import Seal
@@ -113,8 +111,24 @@ class Ledger:
         await self._database.close()
 
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def newest_revision() -> str:
+    """As the files of the revisions are called: r0009_mirrors."""
+    return max(path.stem for path in (_MIGRATIONS / "versions").glob("r*.py"))[1:5]
+
+
 def _upgrade(connection: Connection) -> None:
+    if connection.scalar(text("SELECT to_regclass('ledger_version')")) is not None:
+        versions = connection.scalars(text("SELECT version_num FROM ledger_version")).all()
+        if list(versions) == [newest_revision()]:
+            return
+    # Not before: Alembic takes ten megabytes, and most processes find everything in place.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

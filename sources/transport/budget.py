@@ -14,6 +14,7 @@ from contextvars import Context
 from hashlib import sha256
 from math import ceil, inf
 from time import perf_counter
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
@@ -24,8 +25,11 @@ from sources.ports.trace import UNSEEN, Span, here, span
 from sources.transport.caller import Urgency, caller
 from sources.transport.deadline import longest_wait, remaining
 from sources.transport.limits import Limit, Reading
-from sources.transport.shared import Share, SharedBudgets
-from sources.transport.windows import Window
+from sources.transport.windows import Share, Window
+
+if TYPE_CHECKING:
+    # At run time only where replicas share their budgets: Redis' client takes ten megabytes.
+    from sources.transport.shared import SharedBudgets
 
 KEPT_ORGANISATIONS = 1000
 """Whose own calls are counted; beyond that, the one that called longest ago is forgotten."""
@@ -187,7 +191,7 @@ class Budget:
         shares: Mapping[Urgency, float],
         organisation_share: float,
         configured: frozenset[str] = frozenset(),
-        shared: SharedBudgets | None = None,
+        shared: "SharedBudgets | None" = None,
     ) -> None:
         """``account`` names it to the other replicas. ``configured``: limits that no answer of the vendor raises."""
         self._source = source

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Any
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.connection import BlockingConnectionPool
@@ -19,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from sources.transport.windows import SLOTS
+from sources.transport.windows import SLOTS, Share
 
 LOOK_SECONDS = 1.0
 """How often a Redis that is away is looked for."""
@@ -155,21 +154,6 @@ async def ping(url: str, patience: float) -> None:
         raise RedisAway(f"not reachable ({type(error).__name__})") from error
     finally:
         await redis.aclose()
-
-
-class Share(msgspec.Struct, frozen=True):
-    """What one call takes of one limit."""
-
-    key: str
-    part_key: str
-    """The organisation's; the same as ``key`` where the limit is not counted by organisation."""
-    kind: str
-    """``w`` for calls in a window, ``c`` for calls at a time."""
-    allowed: int
-    seconds: float = 0.0
-    allowed_part: int = 0
-    allowed_half: int = 0
-    """Once the organisation has used half of its own."""
 
 
 Report = Callable[[], Awaitable[None]]

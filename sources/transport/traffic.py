@@ -17,10 +17,10 @@ from sources.transport.counts import CallCounts, Renewals
 from sources.transport.limits import Limit, Reading, SourceSettings, configured
 from sources.transport.retry import RetryBudget, again, retryable
 from sources.transport.rows import Drops
-from sources.transport.shared import SharedBudgets
 
 if TYPE_CHECKING:
     from sources.transport.http import Answer
+    from sources.transport.shared import SharedBudgets
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class Traffic:
         account: str = "",
         settings: SourceSettings | None = None,
         read: Readings = lambda endpoint, answer, error: (),
-        shared: SharedBudgets | None = None,
+        shared: "SharedBudgets | None" = None,
         guarded: bool = True,
         drops: Drops | None = None,
     ) -> None:
@@ -225,7 +225,7 @@ class Unanswered(Exception):
 class Network:
     """All that this process calls."""
 
-    def __init__(self, shared: SharedBudgets | None = None, *, guarded: bool = True) -> None:
+    def __init__(self, shared: "SharedBudgets | None" = None, *, guarded: bool = True) -> None:
         """``shared``: the budgets of all replicas together; None: this process is alone. Not ``guarded``: calls meet neither
         vendors' limits nor breakers and are made once, for what measures or tests a connector by itself."""
         self._shared = shared

@@ -2,9 +2,26 @@
 
 from collections import deque
 
+import msgspec
+
 SLOTS = 30
 """A window is counted in so many parts. A call counts until its part is out of the window, and one part more for its way
 to the vendor: 2 to 4 s longer than a minute."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one call takes of one limit."""
+
+    key: str
+    part_key: str
+    """The organisation's; the same as ``key`` where the limit is not counted by organisation."""
+    kind: str
+    """``w`` for calls in a window, ``c`` for calls at a time."""
+    allowed: int
+    seconds: float = 0.0
+    allowed_part: int = 0
+    allowed_half: int = 0
+    """Once the organisation has used half of its own."""
 
 
 class Window:

@@ -1,15 +1,19 @@
 """The ledger as a whole: addresses, migrations, and what a failing database is called."""
 
 import asyncio
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from sources.ledger import book
 from sources.ledger.book import Ledger
 from sources.ledger.tables import metadata
 from sources.ports.errors import SourceRejected, SourceUnavailable
@@ -67,6 +71,12 @@ async def test_processes_that_migrate_together_all_succeed(database_url):
     assert [await ledger.tokens.load("xero") for ledger in ledgers] == [None] * 4
     for ledger in ledgers:
         await ledger.close()
+
+
+def test_revisions_are_in_the_files_that_bear_their_names():
+    config = Config()
+    config.set_main_option("script_location", str(Path(book.__file__).parent / "migrations"))
+    assert book.newest_revision() == ScriptDirectory.from_config(config).get_current_head()
 
 
 async def test_the_migrated_schema_is_the_one_that_the_code_declares(ledger, database_url):
