@@ -58,6 +58,10 @@ class LimitExceeded(GraphQLError):
         super().__init__(message, extensions={"code": "LIMIT_EXCEEDED"})
 
 
+_SIZES = ("first", "last", "ids")
+"""Arguments that say how many rows a field gives."""
+
+
 def prepare(schema: GraphQLSchema, text: str) -> "Prepared":
     """A document parsed and validated within the limits, once for all its requests. Raises GraphQLError where the text is
     no document."""
@@ -81,6 +85,7 @@ class Prepared:
         except RecursionError:
             self._errors = [LimitExceeded("the document's fragments are nested too deeply")]
         self._too_dear = lru_cache(maxsize=16)(self._estimated)
+        self._sizing = _sizing(self.document)
         self._coordinates: dict[str | None, Coordinates] = {}
         self._paths: dict[str | None, Paths] = {}
 
@@ -113,7 +118,7 @@ class Prepared:
             self._demand(operation, variables)
         except GraphQLError as error:
             return [error]
-        return list(self._too_dear(operation_name, tuple(sorted(_sizes(variables)))))
+        return list(self._too_dear(operation_name, self._sizes(variables)))
 
     def demand(self, operation_name: str | None, variables: Mapping[str, Any]) -> Demand | None:
         """How old what it is given may be, where the operation says so itself. For one that may run."""
@@ -160,6 +165,16 @@ class Prepared:
             paths = paths_of(self._schema, policy.rules, self.document, operation)
             self._paths[operation_name] = paths
         return paths
+
+    def _sizes(self, variables: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+        """What the estimate depends on, and nothing else that changes from one request to the next."""
+        if not self._sizing or not variables:
+            return ()
+        return tuple(
+            (name, size)
+            for name in self._sizing
+            if name in variables and (size := _size_of(variables[name])) is not None
+        )
 
     def _estimated(
         self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]
@@ -237,15 +252,29 @@ def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
 # -- the estimate -----------------------------------------------------------------------------------------------
 
 
-def _sizes(variables: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
-    """What of the variables can say how many rows are asked for: numbers, and how long lists are."""
-    for name, value in variables.items():
-        if value is None:
-            yield name, DEFAULT_PAGE
-        elif isinstance(value, int):
-            yield name, int(value)
-        elif isinstance(value, list):
-            yield name, len(value)
+def _sizing(document: DocumentNode) -> tuple[str, ...]:
+    """The variables that say how many rows are asked for."""
+    found: set[str] = set()
+    todo = [
+        definition.selection_set for definition in (*_operations(document), *_fragments(document).values())
+    ]
+    while todo:
+        for selection in todo.pop().selections:
+            for argument in getattr(selection, "arguments", None) or ():
+                if argument.name.value in _SIZES and isinstance(argument.value, VariableNode):
+                    found.add(argument.value.name.value)
+            if inner := _inside(selection):
+                todo.append(inner)
+    return tuple(sorted(found))
+
+
+def _size_of(value: Any) -> int | None:
+    """Of a variable's value: the number, or how long a list is; None where validation will refuse it."""
+    if value is None:
+        return DEFAULT_PAGE
+    if isinstance(value, int):
+        return int(value)
+    return len(value) if isinstance(value, list) else None
 
 
 def _too_dear(
@@ -347,7 +376,7 @@ class _Estimate:
             return None
         asked = []
         for argument in node.arguments or ():
-            if argument.name.value in ("first", "last", "ids"):
+            if argument.name.value in _SIZES:
                 value = argument.value
                 if isinstance(value, IntValueNode):
                     asked.append(int(value.value))
