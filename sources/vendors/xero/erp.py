@@ -1,7 +1,7 @@
 """Xero as an ERP: an invoice is an Invoice of type ACCREC, a customer is a Contact."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from operator import attrgetter
@@ -35,7 +35,6 @@ from sources.vendors.xero.rows import (
     OwnFields,
     calendar_date,
     customer,
-    day,
     invoice,
 )
 
@@ -283,7 +282,9 @@ class Xero:
                 ("unitdp", "4"),
             ]
 
-        async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[InvoiceRow]:
+        own, owners = self._own, Customers()
+
+        async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[InvoiceRecord]:
             answer = await self._http.call(
                 "GET",
                 "/Invoices",
@@ -291,7 +292,9 @@ class Xero:
                 route="Invoices",
             )
             rows, _ = self._http.page(answer, self._own.pages)
-            return Slice(rows.invoices, rows.pagination.page < rows.pagination.page_count)
+            # At once, and not when all is read: the rows make room for the next, and are still at hand.
+            records = [invoice(row, own, owners) for row in rows.invoices]
+            return Slice(records, rows.pagination.page < rows.pagination.page_count)
 
         longest = "9" * 15 + ".0000" if query.order is InvoiceOrder.TOTAL else "9999-12-31"
         pages = await windows_of(
@@ -299,20 +302,15 @@ class Xero:
             query.window,
             query.direction,
             fetch=fetch,
-            parent_of=attrgetter("contact.contact_id"),
-            key_of=lambda row: _key(row, query.order),
+            parent_of=attrgetter("customer.id"),
+            key_of=_KEYS[query.order],
             chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000), len(ids)),
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
             sort=_amount if query.order is InvoiceOrder.TOTAL else str,
             astray=lambda rows: self._violations.record(NAME, "row", rows),
         )
         found = dict(zip(ids, pages, strict=True))
-        owners = Customers()
-        answers: list[Page[InvoiceRecord] | SourceError] = []
-        for ref in customers:
-            page = found.get(where.uuid(ref.id) or "", _NO_INVOICES)
-            answers.append(page if isinstance(page, SourceError) else self._mapped(page, owners))
-        return answers
+        return [found.get(where.uuid(ref.id) or "", _NO_INVOICES) for ref in customers]
 
     async def balances_of(
         self, customers: Sequence[Ref], today: date
@@ -451,13 +449,8 @@ class Xero:
             raise InvalidRequest(NAME, "the filter is too long for one call; ask for fewer values at once")
         return min(self._settings.contact_ids_per_call, room)
 
-    def _mapped(self, page: Page[InvoiceRow], owners: Customers) -> Page[InvoiceRecord]:
-        own = self._own
-        records = [invoice(row, own, owners) for row in page.rows]
-        return Page(records, page.keys, page.has_next, page.has_previous)
 
-
-_NO_INVOICES: Page[InvoiceRow] = Page([], [])
+_NO_INVOICES: Page[InvoiceRecord] = Page([], [])
 
 
 def _distinct(refs: Sequence[Ref]) -> list[str]:
@@ -469,10 +462,17 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _key(row: InvoiceRow, order: InvoiceOrder) -> Key:
-    if order is InvoiceOrder.TOTAL:
-        return Key("" if row.total is None else format(row.total, "f"), row.invoice_id)
-    return Key(day(row.date if order is InvoiceOrder.ISSUE_DATE else row.due_date), row.invoice_id)
+def _day(day: date | None) -> str:
+    return day.isoformat() if day else ""
+
+
+_KEYS: Mapping[InvoiceOrder, Callable[[InvoiceRecord], Key]] = {
+    InvoiceOrder.ISSUE_DATE: lambda record: Key(_day(record.issue_date), record.ref.id),
+    InvoiceOrder.DUE_DATE: lambda record: Key(_day(record.due_date), record.ref.id),
+    InvoiceOrder.TOTAL: lambda record: Key(
+        "" if record.total_value is None else format(record.total_value, "f"), record.ref.id
+    ),
+}
 
 
 def _amount(text: str) -> Decimal:

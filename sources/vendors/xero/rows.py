@@ -252,13 +252,6 @@ def calendar_date(text: str | None) -> date | None:
     return moment.date() if moment else None
 
 
-@lru_cache(maxsize=4096)
-def day(text: str | None) -> str:
-    """The calendar date as ISO 8601 writes it, "" for none."""
-    found = calendar_date(text)
-    return found.isoformat() if found else ""
-
-
 def _dated(rows: Sequence[InvoiceRow]) -> None:
     """Raises SourceBadResponse where a date is none. The mapping finds them read."""
     for text in {*map(_ISSUED, rows), *map(_DUE, rows)}:

@@ -148,11 +148,17 @@ class Zendesk:
         """By priority means by priority, then creation. ``text`` is looked for in subjects, as a phrase."""
         ids = [ref.id for ref in customers if _known_form(ref.id)]
         self._check_conditions(query)
-        pages = dict(
-            zip(ids, await tickets.windows(self._http, self._settings, ids, query, self._astray), strict=True)
+        fields, owners = self._fields, rows.Customers()
+        found = await tickets.windows(
+            self._http,
+            self._settings,
+            ids,
+            query,
+            self._astray,
+            lambda row: rows.ticket(row, fields, owners),
         )
-        owners = rows.Customers()
-        return [self._ticket_page(pages.get(ref.id, Page([], [])), owners) for ref in customers]
+        pages = dict(zip(ids, found, strict=True))
+        return [pages.get(ref.id, Page([], [])) for ref in customers]
 
     async def open_counts_of(self, customers: Sequence[Ref]) -> Sequence[int | SourceError]:
         ids = list(dict.fromkeys(ref.id for ref in customers if _known_form(ref.id)))
@@ -254,15 +260,6 @@ class Zendesk:
                 raise InvalidRequest(
                     NAME, f"{condition.field.name} is not a ticket field and cannot be filtered"
                 )
-
-    def _ticket_page(
-        self, page: Page[rows.TicketRow] | SourceError, owners: rows.Customers
-    ) -> Page[TicketRecord] | SourceError:
-        if isinstance(page, SourceError):
-            return page
-        fields = self._fields
-        records = [rows.ticket(row, fields, owners) for row in page.rows]
-        return Page(records, page.keys, page.has_next, page.has_previous)
 
     async def _many(
         self, ids: Iterable[str], read: Callable[[Sequence[str]], Awaitable[Sequence[_Record]]]

@@ -57,7 +57,7 @@ class TicketRow(msgspec.Struct, frozen=True, gc=False):
     status: str | None = None
     priority: str | None = None
     type: str | None = None
-    tags: list[str] | None = None
+    tags: tuple[str, ...] | None = None
     due_at: datetime | None = None
     custom_fields: list[FieldRow] | None = None
 
@@ -180,7 +180,7 @@ def ticket(row: TicketRow, fields: Sequence[CustomField], customers: Customers) 
         _PRIORITIES.get(priority, TicketPriority.UNKNOWN) if priority else None,
         priority,
         row.type,
-        tuple(row.tags or ()),
+        row.tags or (),
         row.created_at,
         row.updated_at,
         row.due_at,

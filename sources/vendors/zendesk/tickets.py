@@ -1,11 +1,12 @@
 """Tickets of many organisations: which of Zendesk's two searches answers, and in what order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 
 from sources.ports.common import Direction, Key, Page, Window
 from sources.ports.errors import SourceBadResponse, SourceError
-from sources.ports.helpdesk import TicketOrder, TicketQuery
+from sources.ports.helpdesk import TicketOrder, TicketQuery, TicketRecord
 from sources.transport.fanin import Fetch, Slice, Span, windows_of
 from sources.transport.http import HttpClient
 from sources.vendors.zendesk import query as terms
@@ -28,7 +29,8 @@ async def windows(
     organisations: Sequence[str],
     query: TicketQuery,
     astray: Callable[[int], None],
-) -> list[Page[TicketRow] | SourceError]:
+    mapped: Callable[[TicketRow], TicketRecord],
+) -> list[Page[TicketRecord] | SourceError]:
     """A page per organisation, in the order asked. ``astray`` is told how many tickets were none's of them."""
     found = terms.filters(query)
     wanted_ranks = terms.ranks(query)
@@ -36,12 +38,19 @@ async def windows(
         return [Page([], []) for _ in organisations]
     many = len(set(organisations)) * (query.window.size + 1) > SEARCH_PAGE
     reading = _Reading(http, found, wanted_ranks, query, settings.export_page_size if many else None)
+    read = reading.fetch
+
+    async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[TicketRecord]:
+        found = await read(parents, span, page, size)
+        # At once, and not when all is read: the rows make room for the next, and are still at hand.
+        return Slice(list(map(mapped, found.rows)), found.more)
+
     return await windows_of(
         organisations,
         query.window,
         query.direction,
-        fetch=reading.fetch,
-        parent_of=lambda row: str(row.organization_id),
+        fetch=fetch,
+        parent_of=_organisation,
         key_of=_KEYS[query.order],
         chunk=settings.organisations_per_search,
         page_sizes=(_SMALLEST_SEARCH_PAGE, SEARCH_PAGE),
@@ -218,12 +227,22 @@ _SORTS = {
 _RANKS = {word: rank for rank, word in enumerate(PRIORITY_WORDS.values(), start=1)}
 
 
-def _rank(row: TicketRow) -> int:
-    return _RANKS.get(row.priority or "", 0)
+def _organisation(record: TicketRecord) -> str:
+    return record.customer.id if record.customer else ""
 
 
-_KEYS = {
-    TicketOrder.CREATED_AT: lambda row: Key(terms.instant(row.created_at), str(row.id)),
-    TicketOrder.UPDATED_AT: lambda row: Key(terms.instant(row.updated_at), str(row.id)),
-    TicketOrder.PRIORITY: lambda row: Key(f"{_rank(row)} {terms.instant(row.created_at)}", str(row.id)),
+def _instant(moment: datetime | None) -> str:
+    assert moment is not None  # Zendesk's rows have both
+    return terms.instant(moment)
+
+
+def _by_priority(record: TicketRecord) -> Key:
+    rank = _RANKS.get(record.source_priority or "", 0)
+    return Key(f"{rank} {_instant(record.created_at)}", record.number)
+
+
+_KEYS: Mapping[TicketOrder, Callable[[TicketRecord], Key]] = {
+    TicketOrder.CREATED_AT: lambda record: Key(_instant(record.created_at), record.number),
+    TicketOrder.UPDATED_AT: lambda record: Key(_instant(record.updated_at), record.number),
+    TicketOrder.PRIORITY: _by_priority,
 }
