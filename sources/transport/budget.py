@@ -74,6 +74,8 @@ class _Meter:
         "limit",
         "owed",
         "own",
+        "part_allowed",
+        "part_share",
         "parts",
         "seen",
         "seen_until",
@@ -82,8 +84,13 @@ class _Meter:
         "window",
     )
 
-    def __init__(self, limit: Limit, shares: Mapping[Urgency, float], configured: bool) -> None:
+    def __init__(
+        self, limit: Limit, shares: Mapping[Urgency, float], part_share: float, configured: bool
+    ) -> None:
         self.limit = limit
+        self.part_share = part_share
+        """Of one organisation."""
+        self.part_allowed = 0
         self.window = Window(limit.seconds) if limit.calls is not None else None
         self.divided = self.window is not None and limit.seconds >= SHORTEST_DIVIDED
         self.shares = shares
@@ -103,6 +110,7 @@ class _Meter:
 
     def allow(self, number: int) -> None:
         self.allowed = tuple(max(1, int(number * self.shares[urgency])) for urgency in Urgency)
+        self.part_allowed = ceil(self.allowed[0] * self.part_share)
 
     def allowed_to(self, urgency: Urgency, among: int) -> int:
         """``among``: how many processes must do with it, none knowing of the others."""
@@ -199,10 +207,11 @@ class Budget:
         everything = dict.fromkeys(Urgency, 1.0)
         self._meters = {
             # What a process allows itself turns over quickly: going first is enough.
-            limit.name: _Meter(limit, shares if limit.shared else everything, limit.name in configured)
+            limit.name: _Meter(
+                limit, shares if limit.shared else everything, organisation_share, limit.name in configured
+            )
             for limit in limits
         }
-        self._organisation_share = organisation_share
         self._shared = shared
         if shared is not None:
             shared.reports.append(self._report)
@@ -338,12 +347,15 @@ class Budget:
             if meter.used >= allowed:
                 return inf
         wait = 0.0
+        counting: list[Window] = []
         for meter in lane.windows:
             window = meter.window
             assert window is not None
+            counting.append(window)
             allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if organisation is not None and meter.divided:
                 part, mine = meter.part(organisation), self._part_of(meter, among)
+                counting.append(part)
                 used = part.total(now)
                 if used >= mine:
                     wait = max(wait, part.wait(now, mine))
@@ -355,11 +367,8 @@ class Budget:
             return wait
         for meter in lane.gates:
             meter.used += 1
-        for meter in lane.windows:
-            assert meter.window is not None
-            meter.window.add(now)
-            if organisation is not None and meter.divided:
-                meter.part(organisation).add(now)
+        for window in counting:
+            window.add(now)
         return 0.0
 
     def _untake(self, lane: _Lane, organisation: str | None) -> None:
@@ -437,7 +446,7 @@ class Budget:
                     raise
 
     def _part_of(self, meter: _Meter, among: int) -> int:
-        return max(1, ceil(meter.allowed[0] * self._organisation_share) // among)
+        return max(1, meter.part_allowed // among)
 
     # -- queueing -------------------------------------------------------------------------------------------------
 

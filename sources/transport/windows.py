@@ -1,6 +1,7 @@
 """Counting calls in a stretch of time that moves along, in bounded memory, never fewer than the vendor counts."""
 
 from collections import deque
+from math import inf
 
 import msgspec
 
@@ -27,12 +28,23 @@ class Share(msgspec.Struct, frozen=True):
 class Window:
     """The calls of the last ``seconds``; all times are the caller's clock's, in seconds."""
 
-    __slots__ = ("_foreign", "_foreign_until", "_own", "_parts", "_width", "paused_until")
+    __slots__ = (
+        "_first_counts_until",
+        "_foreign",
+        "_foreign_until",
+        "_last_ends",
+        "_own",
+        "_parts",
+        "_width",
+        "paused_until",
+    )
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / SLOTS
         self._parts: deque[list[int]] = deque()
         """[part's number, calls], oldest first."""
+        self._first_counts_until, self._last_ends = inf, 0.0
+        """Of the parts at either end: until then nothing is looked at."""
         self._own = 0
         self._foreign, self._foreign_until = 0, 0.0
         self.paused_until = 0.0
@@ -40,11 +52,11 @@ class Window:
 
     def total(self, now: float) -> int:
         """The calls that count, others' too where the vendor told of them."""
-        parts = self._parts
-        if parts:
-            oldest = int(now / self._width) - SLOTS - 1
+        if now >= self._first_counts_until:
+            parts, oldest = self._parts, int(now / self._width) - SLOTS - 1
             while parts and parts[0][0] < oldest:
                 self._own -= parts.popleft()[1]
+            self._first_counts_until = (parts[0][0] + SLOTS + 2) * self._width if parts else inf
         if self._foreign and self._foreign_until <= now:
             self._foreign = 0
         return self._own + self._foreign
@@ -55,12 +67,15 @@ class Window:
 
     def add(self, now: float) -> None:
         """Counts a call made now."""
-        part = int(now / self._width)
         parts = self._parts
-        if parts and parts[-1][0] >= part:
-            parts[-1][1] += 1
-        else:
-            parts.append([part, 1])
+        if now >= self._last_ends or not parts:
+            part = int(now / self._width)
+            if not parts or parts[-1][0] < part:
+                parts.append([part, 0])
+                self._last_ends = (part + 1) * self._width
+                if len(parts) == 1:
+                    self._first_counts_until = (part + SLOTS + 2) * self._width
+        parts[-1][1] += 1
         self._own += 1
 
     def take_back(self) -> None:
