@@ -7,6 +7,7 @@ row whose customer is not the one asked for is dropped, logged and counted. What
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import date
+from operator import attrgetter, countOf
 from typing import Any, TypeVar
 
 import msgspec
@@ -434,7 +435,7 @@ class ScopedSources:
             pages = await call(customers)
             return [
                 page
-                if isinstance(page, SourceError)
+                if isinstance(page, SourceError) or countOf(map(_CUSTOMER, page.rows), own) == len(page.rows)
                 else self._kept(page, lambda row, own=own: _customer(row) == own, port.name, "row")  # type: ignore[misc]
                 for own, page in zip(customers, pages, strict=True)
             ]
@@ -473,6 +474,9 @@ class ScopedSources:
 
     def _documents(self) -> Documents:
         return self._office.documents or _unconfigured("documents")
+
+
+_CUSTOMER = attrgetter("customer")
 
 
 def _customer(row: Any) -> Ref | None:
