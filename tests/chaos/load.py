@@ -9,7 +9,7 @@ from tests.chaos.portal import Customer, Portal
 from tests.door import Answer
 
 PACE = 0.45
-"""Seconds between one page and the next of each customer."""
+"""Seconds between one page and the next of each customer, where the machine is not busy with other things."""
 
 TICK = 0.005
 LONG_STALL = 0.2
@@ -35,6 +35,7 @@ class Load:
 
     def __init__(self, portal: Portal, session: aiohttp.ClientSession) -> None:
         self._portal, self._session = portal, session
+        self.pace = PACE
         self.asked: list[Asked] = []
         self.most_under_way = 0
         """Pages at once, since there is this load."""
@@ -48,7 +49,7 @@ class Load:
         self.asked, self.stalls = [], []
         self._turns = [asyncio.create_task(self._watch(), name="load")]
         for place, customer in enumerate(self._portal.customers):
-            delay = PACE * place / len(self._portal.customers)
+            delay = self.pace * place / len(self._portal.customers)
             self._turns.append(asyncio.create_task(self._keep_asking(customer, delay), name="load"))
 
     async def stop(self) -> None:
@@ -69,7 +70,10 @@ class Load:
         """Was this machine so busy with other things that what was late may not have been late here?"""
         took = self.asked[-1].ended - self.asked[0].began
         lost = [late for _, late in self.stalls]
-        return max(lost, default=0.0) > LONG_STALL or sum(lost) > took / 2
+        return max(lost, default=0.0) > LONG_STALL or sum(lost) > took / 3
+
+    def slow_down(self) -> None:
+        self.pace *= 1.5
 
     def stalled(self, since: float, until: float) -> float:
         """Seconds that this machine, not the gateway, lost meanwhile."""
@@ -99,7 +103,7 @@ class Load:
             task = asyncio.create_task(self._ask(customer), name="load")
             self._open.add(task)
             task.add_done_callback(self._open.discard)
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(self.pace)
 
     async def _ask(self, customer: Customer) -> None:
         await self.ask(customer)
