@@ -1,8 +1,10 @@
 """/graphql as the GraphQL over HTTP specification has it: methods, bodies, answers, and errors with their codes."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -350,3 +352,45 @@ async def test_no_error_tells_what_it_was_made_of(door: Door) -> None:
         "Error(",
     ):
         assert word not in shown
+
+
+# -- the way in -----------------------------------------------------------------------------------------------------
+
+
+async def test_what_nobody_expects_is_a_500_that_says_nothing(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("words that are for nobody")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(door.office.signin, "principal", fails)
+        answer = await send(door, {"query": "{ viewer { id } }"})
+
+    assert (answer.status, answer.body) == (500, "Internal Server Error")
+    assert (await send(door, {"query": "{ viewer { id } }"})).status == 200
+
+
+async def test_a_path_with_a_slash_too_many_leads_to_the_right_one(door: Door) -> None:
+    async with door.session.post(f"{door.url}/graphql/", json={}, allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (307, f"{door.url}/graphql")
+
+
+async def test_a_client_that_leaves_before_its_request_is_whole_is_no_error(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = urlsplit(door.url)
+    _, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(
+        b"POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+        b"Authorization: Bearer %b\r\n\r\n{" % door.issuer.token("owner-harbour").encode()
+    )
+    await writer.drain()
+    async with asyncio.timeout(10):
+        while not door.office.requests.under_way:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while door.office.requests.under_way:
+            await asyncio.sleep(0.01)
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
