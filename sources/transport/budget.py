@@ -454,7 +454,7 @@ class Budget:
         now, left = _now(), remaining()
         key = (urgency, lane, organisation)
         wait = self._hopeless(key, now)
-        if wait >= longest_wait():
+        if wait and wait >= longest_wait():
             raise self._too_much(wait)
         waiter = _Waiter(now + longest_wait())
         self._queues.setdefault(key, deque()).append(waiter)

@@ -352,6 +352,19 @@ async def test_a_wait_that_leaves_no_time_for_the_answer_is_refused_at_once() ->
             assert isinstance(await outcome(client), Answer)
 
 
+async def test_whoever_comes_for_a_place_when_its_time_is_over_is_late_and_not_one_too_many() -> None:
+    async with vendor() as one:
+        one.sandbox.faults.add("hang")
+        client, _ = one.client(MINUTE, parallel=1)
+        first = asyncio.create_task(outcome(client))
+        while not one.calls:
+            await asyncio.sleep(0.01)
+        with deadline(0):
+            assert type(await outcome(client)) is SourceTimeout
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
 async def test_calls_that_can_wait_do_and_none_is_one_too_many() -> None:
     async with vendor() as one:
         one.sandbox.limits = RateLimits([Counted("second", calls=10, seconds=0.5)])
