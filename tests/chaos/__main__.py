@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "sources", nargs="*", metavar="source", help=f"of {', '.join(FIELDS)}; all unless named"
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each fault lasts (4)")
+    parser.add_argument("--seconds", type=float, default=2.5, help="how long each fault lasts (2.5)")
     parser.add_argument("--write", action="store_true", help="into docs/chaos.md")
     options = parser.parse_args()
     if unknown := set(options.sources) - set(FIELDS):
