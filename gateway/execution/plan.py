@@ -389,7 +389,9 @@ def _enum_class(type_: Any) -> type[Enum] | None:
 
 
 def _converted(coerce: Any) -> frozenset[type]:
-    """What a scalar that is only ``str`` or ``int`` gives back as it came."""
+    """What a scalar that is only ``str`` or ``int`` gives back as it came; dates are written so by the encoder."""
+    if coerce == date.isoformat:
+        return frozenset({date})
     return frozenset({coerce}) if coerce in (str, int) else frozenset()
 
 
