@@ -8,18 +8,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
 
 import aiohttp
 import boto3
-import botocore.auth
 import msgspec
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from yarl import URL
 
 from sources.ports.common import Criterion, CustomerRecord, CustomField, Ref, Scalar, Window
@@ -37,13 +33,12 @@ from sources.ports.tokens import TokenStore
 from sources.sandbox.server import Running, Sandbox, ServerThread, serve
 from sources.sandbox.world import World
 from sources.transport.deadline import deadline
-from sources.transport.http import Answer, Request
+from sources.transport.http import Answer
 from sources.transport.wiring import Wiring
 from sources.vendors.s3 import sandbox as s3
 from sources.vendors.s3.answers import explain, objects, versions
 from sources.vendors.s3.documents import S3Documents, Settings, address, connect
 from sources.vendors.s3.keys import Layout
-from sources.vendors.s3.signing import FixedCredentials, Signer
 
 EVERYTHING = DocumentQuery(Window(first=100))
 
@@ -148,42 +143,6 @@ async def test_temporary_keys_are_sent_with_their_token(small: World) -> None:
         await store.close()
 
     assert probe.allowed
-
-
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    method=st.sampled_from(["GET", "HEAD"]),
-    host=st.sampled_from(["https://bucket.s3.eu-west-1.amazonaws.com", "http://minio.example:9000"]),
-    key=TEXTS,
-    params=st.lists(
-        st.tuples(st.sampled_from(["a", "a-b", "prefix", "versions", "max-keys"]), TEXTS), max_size=4
-    ),
-    body=st.binary(max_size=5),
-    token=st.none() | st.just("a-token/+=="),
-)
-async def test_a_signature_is_botocores(
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-    host: str,
-    key: str,
-    params: list[tuple[str, str]],
-    body: bytes,
-    token: str | None,
-) -> None:
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in params)
-    url = f"{host}/{quote(key, safe='/')}" + ("?" + query if query else "")
-    request = Request(method, url, {}, body)
-    signer = Signer(host, "eu-west-1", FixedCredentials("AKID", "a/secret", token))
-    await signer.authorise(request)
-
-    then = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: then)
-    theirs = AWSRequest(method, url, {"Host": urlsplit(host).netloc}, body)
-    S3SigV4Auth(ReadOnlyCredentials("AKID", "a/secret", token), "s3", "eu-west-1").add_auth(theirs)
-    assert request.headers == {name.lower(): value for name, value in theirs.headers.items()}
 
 
 async def test_the_sandbox_refuses_a_query_that_was_signed_as_loosely_as_it_was_encoded(
