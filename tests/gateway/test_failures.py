@@ -200,7 +200,9 @@ async def test_many_requests_against_a_hanging_source_are_all_answered_in_time(
     )
 
     assert time.monotonic() - started < DEADLINE + MARGIN
-    assert {code for answer in answers for _, code in answer.codes()} == {"SOURCE_TIMEOUT"}
+    # Whose turn comes after others' calls were given up may find their customer's part of the minute used.
+    codes = {code for answer in answers for _, code in answer.codes()}
+    assert "SOURCE_TIMEOUT" in codes <= {"SOURCE_TIMEOUT", "SOURCE_RATE_LIMITED"}
     assert all(answer.data["account"]["tickets"] == page["account"]["tickets"] for answer in answers)
 
 

@@ -367,8 +367,9 @@ async def test_whoever_comes_for_a_place_when_its_time_is_over_is_late_and_not_o
 
 async def test_calls_that_can_wait_do_and_none_is_one_too_many() -> None:
     async with vendor() as one:
+        # The vendor counts calls when they arrive, and a busy machine brings them closer together than they left.
         one.sandbox.limits = RateLimits([Counted("second", calls=10, seconds=0.5)])
-        client, _ = one.client(Limit("second", calls=10, seconds=0.5))
+        client, _ = one.client(Limit("second", calls=10, seconds=0.8))
         with deadline(30), calling_for(Urgency.INTERACTIVE):
             outcomes = await asyncio.gather(*(outcome(client) for _ in range(45)))
 
