@@ -4,6 +4,8 @@ The graph has no other way to a port. Calls are by account; matching turns accou
 row whose customer is not the one asked for is dropped, logged and counted. What is not the caller's reads as not there.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import date

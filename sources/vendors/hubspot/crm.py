@@ -1,5 +1,7 @@
 """HubSpot as a CRM: settings, the port, and companies and contacts as its records."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any

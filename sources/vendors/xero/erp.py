@@ -1,5 +1,7 @@
 """Xero as an ERP: an invoice is an Invoice of type ACCREC, a customer is a Contact."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date

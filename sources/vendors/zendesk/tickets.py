@@ -1,5 +1,7 @@
 """Tickets of many organisations: which of Zendesk's two searches answers, and in what order."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
