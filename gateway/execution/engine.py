@@ -115,6 +115,8 @@ class Engine:
             return await self._replay(run, executor)
         finally:
             run.release()
+            # They hold the executor that holds them: all of a request would wait for the garbage collector.
+            del executor.async_helpers
 
     async def subscribe(
         self,

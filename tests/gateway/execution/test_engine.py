@@ -4,6 +4,7 @@ import asyncio
 import enum
 import gc
 import tracemalloc
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -371,6 +372,23 @@ def reachable(start: Any) -> Iterator[Any]:
 
 
 # -- what is found out late -------------------------------------------------------------------------------------
+
+
+async def test_a_request_that_is_answered_is_let_go_of_at_once() -> None:
+    engine = Engine(schema)
+    text = "{ branches { number leaves { name } query { branches { number } } } }"
+    await ask(engine, text)
+    await ask(engine, text)
+    gc.disable()
+    try:
+        ours = context(log=Log())
+        log = weakref.ref(ours.log)
+        await ask(engine, text, context=ours)
+        del ours
+        assert log() is None
+    finally:
+        gc.enable()
+    assert engine.counts == {"first seen": 1, "columns": 2}
 
 
 async def test_introspection_below_an_interface_is_found_late_and_left_to_graphql_core_from_then_on() -> None:
