@@ -1,8 +1,9 @@
 # Everything that is run by hand or by CI. `make` lists it.
 
 ARGS ?=
-# A file's tests share their gateways, so files are what is spread; each worker has a PostgreSQL of its own.
-PYTEST_ARGS ?= -q -n auto --maxprocesses 4 --dist loadfile
+# A file's tests share their gateways, so files are what is spread, the long ones first as they come; each worker has a PostgreSQL
+# of its own.
+PYTEST_ARGS ?= -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 # What `make lock` resolves with; every lock has the same versions as locks/dev.txt.
 UV := uv==0.13.*
