@@ -3,14 +3,11 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.connection import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from sources.transport.redis_client import redis_client
 
 LOOK_SECONDS = 1.0
 """How long a Redis that did not answer is left alone."""
@@ -43,15 +40,7 @@ class RedisCache:
     def __init__(self, url: str, patience: float = 0.5) -> None:
         """A Redis that takes longer than ``patience`` seconds to answer counts as away."""
         self._patience = patience
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=8,
-            timeout=patience,
-            socket_timeout=patience,
-            socket_connect_timeout=patience,
-            retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile is opened anew
-        )
-        self._redis: Any = Redis(connection_pool=pool)
+        self._redis = redis_client(url, patience, 8)
         self._claim = self._redis.register_script(_CLAIM)
         self._away_until = 0.0
         self._puts: set[asyncio.Task[None]] = set()

@@ -13,11 +13,9 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.connection import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from sources.transport.redis_client import redis_client
 from sources.transport.windows import SLOTS, Share
 
 LOOK_SECONDS = 1.0
@@ -169,15 +167,7 @@ class SharedBudgets:
         """How many processes share it at most: while it is away, each takes no more than its part."""
         self.reports: list[Report] = []
         self._patience = patience
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=16,
-            timeout=patience,
-            socket_timeout=patience,
-            socket_connect_timeout=patience,
-            retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile is opened anew
-        )
-        self._redis: Any = Redis(connection_pool=pool)
+        self._redis = redis_client(url, patience, 16)
         self._take = self._redis.register_script(_TAKE)
         self._correct = self._redis.register_script(_CORRECT)
         self._owe = self._redis.register_script(_OWE)

@@ -314,7 +314,7 @@ async def main():
     del task
 
 asyncio.run(main())
-logging.getLogger("some.library").warning("tells\\ncanary-second-x")
+logging.getLogger("somebody.elses").warning("tells\\ncanary-second-x")
 logging.getLogger("uvicorn.error").error('%s - "WebSocket %s" 403', "canary-address-x", "/graphql?canary-query-x")
 """
 

@@ -5,20 +5,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pytest_asyncio
 
-from gateway.matching import match_all
-from gateway.settings import Source
-from sources.layers.matching import MatchingRules
 from sources.layers.mirror import MirrorSettings
-from sources.registry import Kind, row
-from sources.sandbox.server import serve
-from sources.sandbox.world import World
+from sources.registry import Kind
 from sources.vendors.freshdesk import sandbox as emulator
 from tests.commands import gateway
-from tests.conftest import fresh_database
-from tests.door import Door, open_door
+from tests.door import Door
+from tests.mirrored import open_mirrored
 
 HOME = """query Home($id: ID!) { node(id: $id) { ... on Account {
     openTicketCount
@@ -37,23 +31,9 @@ class Mirrored:
 
 @pytest_asyncio.fixture(scope="module")
 async def mirrored(postgres: str) -> AsyncIterator[Mirrored]:
-    world = World.build(scale=0.1)
-    box = emulator.sandbox(world, calls_per_minute=None, lists_per_minute=None)
-    async with fresh_database(postgres) as url, serve(box) as running:
-        settings = msgspec.structs.replace(
-            emulator.settings_for(running.url),
-            limits={"account": "unlimited", "tickets_list": "unlimited"},
-            mirror=MirrorSettings(every=1.0, lists_every=1.0),
-        )
-        source = Source(row(Kind.HELPDESK, "freshdesk"), settings, MatchingRules())
-        async with open_door(
-            world, url, matched=False, own_fields=(), sources={Kind.HELPDESK: source}
-        ) as door:
-            [mirror] = door.office.mirrors
-            while any(lag.age is None for lag in await mirror.lag()):
-                await asyncio.sleep(0.05)
-            await match_all(door.office.backoffice)
-            yield Mirrored(door, box, url)
+    settings = MirrorSettings(every=1.0, lists_every=1.0)
+    async with open_mirrored(postgres, settings) as (door, box, url):
+        yield Mirrored(door, box, url)
 
 
 async def test_a_customer_sees_its_own_tickets_and_no_internal_note(mirrored: Mirrored) -> None:

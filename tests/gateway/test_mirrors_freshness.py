@@ -6,21 +6,15 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 import asyncpg
-import msgspec
 import pytest_asyncio
 
-from gateway.matching import match_all
-from gateway.settings import Source
 from sources.layers.cache.lifetimes import Lifetimes
-from sources.layers.matching import MatchingRules
 from sources.layers.mirror import MirrorSettings
 from sources.ports.common import Ref
-from sources.registry import Kind, row
-from sources.sandbox.server import serve
-from sources.sandbox.world import World
+from sources.registry import Kind
 from sources.vendors.freshdesk import sandbox as emulator
-from tests.conftest import fresh_database
-from tests.door import Answer, Door, open_door
+from tests.door import Answer, Door
+from tests.mirrored import open_mirrored
 
 TICKETS = "query($id: ID!) { account(id: $id) { name tickets(first: 5) { nodes { subject } } } }"
 LISTS = "/api/v2/tickets"
@@ -52,23 +46,9 @@ class Copied:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def running(postgres: str) -> AsyncIterator[Copied]:
-    world = World.build(scale=0.1)
-    box = emulator.sandbox(world, calls_per_minute=None, lists_per_minute=None)
-    async with fresh_database(postgres) as url, serve(box) as served:
-        settings = msgspec.structs.replace(
-            emulator.settings_for(served.url),
-            limits={"account": "unlimited", "tickets_list": "unlimited"},
-            mirror=MirrorSettings(every=600, lists_every=600),
-        )
-        source = Source(row(Kind.HELPDESK, "freshdesk"), settings, MatchingRules())
-        async with open_door(
-            world, url, matched=False, own_fields=(), sources={Kind.HELPDESK: source}, cache=Lifetimes()
-        ) as door:
-            [mirror] = door.office.mirrors
-            while any(lag.age is None for lag in await mirror.lag()):
-                await asyncio.sleep(0.05)
-            await match_all(door.office.backoffice)
-            yield Copied(door, box, url)
+    settings = MirrorSettings(every=600, lists_every=600)
+    async with open_mirrored(postgres, settings, Lifetimes()) as (door, box, url):
+        yield Copied(door, box, url)
 
 
 @pytest_asyncio.fixture

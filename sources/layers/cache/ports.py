@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
+from typing import Generic, TypeVar
 
 from sources.layers.cache.core import Cache
 from sources.layers.cache.second import Number, Several
@@ -19,6 +20,8 @@ from sources.ports.helpdesk import (
     TicketQuery,
     TicketRecord,
 )
+
+P = TypeVar("P", Erp, Helpdesk, Documents)
 
 
 class CachedCrm:
@@ -59,11 +62,13 @@ class CachedCrm:
         await self._port.close()
 
 
-class CachedErp:
-    """Fills Erp."""
+class _OfCustomers(Generic[P]):
+    """What the systems share that know customers of their own."""
 
-    def __init__(self, port: Erp, cache: Cache) -> None:
-        self._port, self._cache, self.name = port, cache, port.name
+    def __init__(self, port: P, cache: Cache) -> None:
+        self._port: P = port
+        self._cache = cache
+        self.name = port.name
 
     async def customers(self, refs: Sequence[Ref]) -> Sequence[CustomerRecord | None]:
         return await self._port.customers(refs)
@@ -72,6 +77,16 @@ class CachedErp:
         self, criterion: Criterion, values: Sequence[str]
     ) -> Sequence[Sequence[CustomerRecord]]:
         return await self._port.customers_by(criterion, values)
+
+    async def probe(self) -> Probe:
+        return await self._port.probe()
+
+    async def close(self) -> None:
+        await self._port.close()
+
+
+class CachedErp(_OfCustomers[Erp]):
+    """Fills Erp."""
 
     async def invoices(self, refs: Sequence[Ref]) -> Sequence[InvoiceRecord | None]:
         return await self._cache.records(self.name, "Invoice", refs, self._port.invoices)
@@ -97,26 +112,9 @@ class CachedErp:
     async def invoice_pdf(self, ref: Ref) -> Content | None:
         return await self._port.invoice_pdf(ref)
 
-    async def probe(self) -> Probe:
-        return await self._port.probe()
 
-    async def close(self) -> None:
-        await self._port.close()
-
-
-class CachedHelpdesk:
+class CachedHelpdesk(_OfCustomers[Helpdesk]):
     """Fills Helpdesk."""
-
-    def __init__(self, port: Helpdesk, cache: Cache) -> None:
-        self._port, self._cache, self.name = port, cache, port.name
-
-    async def customers(self, refs: Sequence[Ref]) -> Sequence[CustomerRecord | None]:
-        return await self._port.customers(refs)
-
-    async def customers_by(
-        self, criterion: Criterion, values: Sequence[str]
-    ) -> Sequence[Sequence[CustomerRecord]]:
-        return await self._port.customers_by(criterion, values)
 
     async def tickets(self, refs: Sequence[Ref]) -> Sequence[TicketRecord | None]:
         return await self._cache.records(self.name, "Ticket", refs, self._port.tickets)
@@ -150,26 +148,9 @@ class CachedHelpdesk:
         page: Page[ArticleRecord] = await self._cache.listing(self.name, "Article", query, fetch)
         return page
 
-    async def probe(self) -> Probe:
-        return await self._port.probe()
 
-    async def close(self) -> None:
-        await self._port.close()
-
-
-class CachedDocuments:
+class CachedDocuments(_OfCustomers[Documents]):
     """Fills Documents."""
-
-    def __init__(self, port: Documents, cache: Cache) -> None:
-        self._port, self._cache, self.name = port, cache, port.name
-
-    async def customers(self, refs: Sequence[Ref]) -> Sequence[CustomerRecord | None]:
-        return await self._port.customers(refs)
-
-    async def customers_by(
-        self, criterion: Criterion, values: Sequence[str]
-    ) -> Sequence[Sequence[CustomerRecord]]:
-        return await self._port.customers_by(criterion, values)
 
     async def documents(self, refs: Sequence[Ref]) -> Sequence[DocumentRecord | None]:
         return await self._cache.records(self.name, "Document", refs, self._port.documents)
@@ -190,9 +171,3 @@ class CachedDocuments:
 
     async def content(self, document: Ref, version_id: str | None = None) -> Content | None:
         return await self._port.content(document, version_id)
-
-    async def probe(self) -> Probe:
-        return await self._port.probe()
-
-    async def close(self) -> None:
-        await self._port.close()
