@@ -194,7 +194,8 @@ async def _heard(feed: ChangeFeed, listener: Listener, patience: float | None = 
     if not feed.heard:
         waits.append(UNHEARD_SECONDS - APART_SECONDS)
     with suppress(TimeoutError):
-        await asyncio.wait_for(listener.change(), min(waits, default=None))
+        async with asyncio.timeout(min(waits, default=None)):
+            await listener.change()
 
 
 def _expired(principal: Principal) -> bool:

@@ -102,7 +102,8 @@ class Memory:
             self.feed.hear(True)
             while not lost.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), HEARTBEAT_SECONDS)
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        await lost.wait()
                 if not lost.is_set():
                     await connection.execute("SELECT 1", timeout=HEARTBEAT_PATIENCE_SECONDS)
         finally:

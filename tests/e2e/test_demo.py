@@ -64,7 +64,8 @@ async def _running(folder: Path, collector: Collector) -> AsyncIterator[Demo]:
     yield Demo(process, f"http://127.0.0.1:{port}", printed, collector)
     if process.returncode is None:
         process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.wait(), 30)
+        async with asyncio.timeout(30):
+            await process.wait()
 
 
 async def test_it_prints_where_the_page_is_who_one_can_be_and_a_query(demo: Demo) -> None:
@@ -161,7 +162,8 @@ async def test_ending_it_leaves_nothing_running(
         assert database
 
         demo.process.send_signal(ending)
-        await asyncio.wait_for(demo.process.wait(), 30)
+        async with asyncio.timeout(30):
+            await demo.process.wait()
 
         _, alive = await asyncio.to_thread(psutil.wait_procs, [*children, *database], 10)
         assert alive == []

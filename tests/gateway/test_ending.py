@@ -15,8 +15,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from gateway.caller import news
 from gateway.demo import save_members
 from sources.ledger.book import Ledger
+from sources.ledger.changes import Changes
 from sources.ports.members import Granting, Invite, MemberRecord
 from sources.sandbox.world import World
 from tests.browser import PUBLIC, Browser
@@ -245,6 +247,30 @@ async def test_another_sites_page_gets_no_socket_by_the_cookie_that_comes_along(
         await socket.say("connection_init")
 
         assert (await socket.closed())[0] == 4403
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_leaves_in_the_moment_of_a_change_is_not_listened_for_any_more(turns: int) -> None:
+    changes = Changes()
+
+    async def listen() -> None:
+        async for _ in news(changes, "members"):
+            looked.set()
+
+    looked = asyncio.Event()
+    listening = asyncio.create_task(listen())
+    await looked.wait()
+    (listener,) = changes._listeners
+    async with asyncio.timeout(AT_ONCE):
+        while not listener._happened._waiters:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+    changes.tell("members")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    listening.cancel()
+    await asyncio.wait([listening], timeout=AT_ONCE)
+
+    assert listening.cancelled()
 
 
 async def test_while_the_ledger_is_not_heard_it_is_asked(world: World, postgres: str) -> None:
