@@ -248,13 +248,14 @@ class Budget:
 
     async def _entered(self, lane: _Lane, urgency: Urgency, organisation: str | None) -> Place:
         if not self._queues or all(key[0] > urgency for key in self._queues):
-            wait = self._take(lane, urgency, organisation, _now())
+            now = _now()
+            wait = self._take(lane, urgency, organisation, now)
             if not wait:
                 place = Place(lane)
                 if self._shared is None:
                     return place
                 try:
-                    wait = await self._take_shared(place, urgency, organisation)
+                    wait = await self._take_shared(place, urgency, organisation, now)
                 finally:
                     self._changed.set()  # who found no place meanwhile may find one now
                 if not wait:
@@ -371,17 +372,19 @@ class Budget:
             window.add(now)
         return 0.0
 
-    def _untake(self, lane: _Lane, organisation: str | None) -> None:
+    def _untake(self, lane: _Lane, organisation: str | None, counted_at: float) -> None:
         for meter in lane.gates:
             meter.used -= 1
         for meter in lane.windows:
             assert meter.window is not None
-            meter.window.take_back()
+            meter.window.take_back(counted_at)
             if organisation is not None and meter.divided:
-                meter.part(organisation).take_back()
+                meter.part(organisation).take_back(counted_at)
 
-    async def _take_shared(self, place: Place, urgency: Urgency, organisation: str | None) -> float:
-        """The same among all replicas, for a call that this process has counted: it is not any more if it must wait."""
+    async def _take_shared(
+        self, place: Place, urgency: Urgency, organisation: str | None, counted_at: float
+    ) -> float:
+        """The same among all replicas, for a call that this process counted then: it is not any more if it must wait."""
         assert self._shared is not None
         lane = place.lane
         if not lane.shared:
@@ -393,10 +396,10 @@ class Budget:
                 answer = await self._shared.take(token, LEASE_SECONDS, shares)
         except asyncio.CancelledError:
             # Whether Redis has counted it nobody knows; a place there is free again after the lease.
-            self._untake(lane, organisation)
+            self._untake(lane, organisation, counted_at)
             raise
         if answer is None:
-            self._untake(lane, organisation)
+            self._untake(lane, organisation, counted_at)
             wait = self._take(lane, urgency, organisation, _now())
             if not wait:
                 for meter in lane.shared:
@@ -404,7 +407,7 @@ class Budget:
             return wait
         wait, totals = answer
         if wait:
-            self._untake(lane, organisation)
+            self._untake(lane, organisation, counted_at)
             return wait
         now = _now()
         for meter, total in zip((m for m in lane.shared if m.window is not None), totals, strict=True):
@@ -542,11 +545,12 @@ class Budget:
     async def _offer(self, key: _Key) -> float:
         """0 where the first in this queue went, or nobody is left in it."""
         urgency, lane, organisation = key
-        wait = self._take(lane, urgency, organisation, _now())
+        now = _now()
+        wait = self._take(lane, urgency, organisation, now)
         if not wait:
             place = Place(lane)
             if self._shared is not None:
-                wait = await self._take_shared(place, urgency, organisation)
+                wait = await self._take_shared(place, urgency, organisation, now)
             if not wait:
                 self._give(key, place)
                 return 0.0

@@ -78,11 +78,14 @@ class Window:
         parts[-1][1] += 1
         self._own += 1
 
-    def take_back(self) -> None:
-        """A call that was counted just now is not made after all."""
-        if self._parts and self._parts[-1][1] > 0:
-            self._parts[-1][1] -= 1
-            self._own -= 1
+    def take_back(self, counted_at: float) -> None:
+        """A call that was counted then is not made after all."""
+        counted_in = int(counted_at / self._width)
+        for part in reversed(self._parts):
+            if part[0] <= counted_in and part[1] > 0:
+                part[1] -= 1
+                self._own -= 1
+                return
 
     def told(self, now: float, used: int, until: float) -> None:
         """The vendor counts ``used`` calls: what is more than ours others have made, and counts until then."""

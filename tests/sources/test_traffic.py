@@ -549,6 +549,25 @@ def test_a_window_never_allows_more_than_its_limit_in_any_stretch_of_its_length(
     assert len(made) > 60 * now / 65  # and not far fewer
 
 
+def test_a_call_that_is_not_made_leaves_no_trace_whatever_was_counted_since() -> None:
+    rng = random.Random(5)
+    window, only_made, now = Window(60), Window(60), 0.0
+    asking: list[tuple[float, bool]] = []
+    for _ in range(5000):
+        now += rng.expovariate(1)
+        asking.append((now, rng.random() < 0.3))
+        window.add(now)
+        if asking[-1][1]:
+            only_made.add(now)
+        # Answers come after up to some seconds, in no order.
+        while len(asking) > rng.randrange(8):
+            counted_at, is_made = asking.pop(rng.randrange(len(asking)))
+            if not is_made:
+                window.take_back(counted_at)
+        under_way = sum(not is_made for _, is_made in asking)
+        assert window.total(now) == only_made.total(now) + under_way
+
+
 async def test_a_broken_answer_is_still_a_bad_one_when_it_breaks_off_each_time() -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
