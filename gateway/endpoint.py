@@ -18,7 +18,7 @@ from gateway.presence import Presence, Presences
 from gateway.request_ids import request_id
 from gateway.signin.refused import NothingShown, SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
-from gateway.terms import BadWish, wishes
+from gateway.terms import BadWish, signing_in, wishes
 
 METHODS = ("GET", "POST")
 MAX_PUBLIC_BYTES = 8 * 1024
@@ -74,7 +74,8 @@ class GraphQLEndpoint:
         media_type = _answer_type(accept)
         try:
             wished = wishes(headers)
-            principal = await self._office.signin.principal(headers, method=method)
+            with signing_in(self._office.settings.door, wished):
+                principal = await self._office.signin.principal(headers, method=method)
             operation = await _read(scope, headers, receive)
         except NothingShown as refused:
             public = await self._public(scope, headers, receive, id_, media_type)

@@ -68,6 +68,12 @@ class _Terms:
         self._deadline.__exit__(*error)
 
 
+def signing_in(door: Door, wished: Wishes) -> AbstractContextManager[None]:
+    """The same for what is done before anybody knows which operation it is for."""
+    seconds = door.deadline if wished.seconds is None else min(door.deadline, wished.seconds)
+    return deadline(seconds, wished.began)
+
+
 def terms(
     door: Door, principal: Principal, operation: str | None, wished: Wishes | None
 ) -> AbstractContextManager[None]:

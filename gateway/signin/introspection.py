@@ -17,6 +17,7 @@ from gateway.signin.issuers import Issuer, Issuers
 from gateway.signin.proof import Proof
 from gateway.signin.refused import SignInRefused
 from gateway.signin.tokens import LEEWAY_SECONDS, require_use
+from sources.transport.deadline import no_deadline, remaining
 
 REFUSED_SECONDS = 10
 """How long a token that was not believed is not asked about again."""
@@ -115,10 +116,14 @@ class Introspection:
         """All who come with the same token while it is asked about wait for the one answer."""
         task = self._asking.get(digest)
         if task is None:
-            task = self._asking[digest] = asyncio.create_task(self._ask(issuer, token, digest))
+            with no_deadline():
+                task = self._asking[digest] = asyncio.create_task(self._ask(issuer, token, digest))
             task.add_done_callback(lambda done: self._done(digest, done))
-        # One of several who wait for it may go away.
-        return await asyncio.shield(task)
+        # One of several who wait for it may go away, or have less time.
+        await asyncio.wait([task], timeout=remaining())
+        if not task.done():
+            raise _unanswered()
+        return task.result()
 
     def _done(self, digest: bytes, task: asyncio.Task[_Known | _Refused]) -> None:
         self._asking.pop(digest, None)
@@ -134,9 +139,7 @@ class Introspection:
             log.warning(
                 "signin_token_not_introspected", issuer=issuer.settings.issuer, reason=type(error).__name__
             )
-            raise SignInRefused(
-                "the issuer cannot be asked about the token; try again", status=503, code="SOURCE_UNAVAILABLE"
-            ) from error
+            raise _unanswered() from error
         known = _read(claims, issuer, self._known.pop(digest, None))
         self._refused.pop(digest, None)
         if isinstance(known, _Known):
@@ -203,6 +206,12 @@ def _require_access_token(claims: dict[str, Any], issuer: Issuer) -> None:
     kind, use = claims.get("token_type", "Bearer"), claims.get("token_use", "access_token")
     if not isinstance(kind, str) or kind.lower() not in ("bearer", "access_token") or use != "access_token":
         raise SignInRefused("this is no access token")
+
+
+def _unanswered() -> SignInRefused:
+    return SignInRefused(
+        "the issuer cannot be asked about the token; try again", status=503, code="SOURCE_UNAVAILABLE"
+    )
 
 
 def _same(one: Proof, other: Proof) -> bool:

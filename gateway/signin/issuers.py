@@ -14,12 +14,14 @@ from joserfc.jwk import JWKRegistry, KeySet
 
 from gateway.signin.refused import SignInRefused
 from gateway.signin.settings import TENANT, IssuerSettings
+from sources.transport.deadline import remaining
 
 REFETCH_SECONDS = 10
 """Unknown key ids cause at most one look at the issuer's keys in this time."""
 BELIEVED_SECONDS = 600
 """A key that the issuer withdraws is believed no longer than this, unless the issuer does not answer."""
-FETCH_SECONDS = 5
+FETCH_SECONDS = 4
+"""Less than whoever has no deadline waits, so that the reason is there to be told."""
 
 T = TypeVar("T")
 
@@ -65,20 +67,21 @@ class IssuerKeys:
         """Of the keys; and None, which any of them may be meant by."""
         self._tenants: Mapping[str, str] = {}
         self._asked_at = self._fetched_at = float("-inf")
-        self._lock = asyncio.Lock()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
 
     async def for_key(self, key_id: str | None) -> KeySet:
         """Keys among which the named one should be: the same object until the issuer publishes others. Raises
         SignInRefused 503 when none could ever be fetched."""
-        if not self._knows(key_id):
-            async with self._lock:
-                if not self._knows(key_id) and _since(self._asked_at) >= REFETCH_SECONDS:
-                    await self._fetch()
-        elif _since(self._fetched_at) >= BELIEVED_SECONDS and _since(self._asked_at) >= REFETCH_SECONDS:
-            # Nobody waits for it: what is known serves until the answer is here.
+        known = self._knows(key_id)
+        if (not known or _since(self._fetched_at) >= BELIEVED_SECONDS) and (
+            _since(self._asked_at) >= REFETCH_SECONDS
+        ):
             self._asked_at = time.monotonic()
-            self._refreshing = asyncio.create_task(self._fetch())
+            self._fetching = asyncio.create_task(self._fetch())
+        # For a refresh nobody waits: what is known serves until the answer is here.
+        if not known and self._fetching is not None:
+            # All who come meanwhile wait for it, and whose time is over leaves it to the others.
+            await asyncio.wait([self._fetching], timeout=remaining())
         if self._keys is None:
             raise SignInRefused(
                 "the issuer's keys cannot be read; try again", status=503, code="SOURCE_UNAVAILABLE"
@@ -95,7 +98,6 @@ class IssuerKeys:
         return key_id in self._ids
 
     async def _fetch(self) -> None:
-        self._asked_at = time.monotonic()
         try:
             async with asyncio.timeout(FETCH_SECONDS), aiohttp.ClientSession() as session:
                 document = await self._read(session, self._discovery, Discovery)

@@ -69,6 +69,7 @@ class Database:
         if not _SCHEME.match(database_url):
             raise ValueError(f"{NAME}: database_url must begin with postgresql://")
         self._dsn = _SCHEME.sub("postgresql://", database_url)
+        self._goodbyes: set[asyncio.Task[None]] = set()
         self.memory = Memory()
         self._patience = patience
         self._pool = self._engine(COMMAND_SECONDS, pooled=True)
@@ -78,6 +79,7 @@ class Database:
     async def close(self) -> None:
         await self.memory.close()
         await self._pool.dispose()
+        await asyncio.gather(*self._goodbyes, return_exceptions=True)
 
     @property
     def connections(self) -> Connections:
@@ -158,9 +160,15 @@ class Database:
     def _connector(self, command_seconds: float | None) -> Connect:
         # asyncpg reads the address itself: it knows libpq's spellings (sslmode, passfile, several hosts, sockets).
         async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-            return await asyncpg.connect(
-                self._dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds, server_settings=_SESSION
+            connection: _Connection = await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_SECONDS,
+                command_timeout=command_seconds,
+                server_settings=_SESSION,
+                connection_class=_Connection,
             )
+            connection.goodbyes = self._goodbyes
+            return connection
 
         return connect
 
@@ -181,6 +189,27 @@ class Database:
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,
         )
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc] # it comes without types
+    """Nobody waits for the goodbye of one that is let go of in the middle of something: a database that does not answer
+    does not answer that either, and SQLAlchemy gives it two seconds, which would be the request's beyond its deadline."""
+
+    goodbyes: set[asyncio.Task[None]]
+    """Those under way."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own
+        if timeout is None:
+            await super().close()
+            return
+        goodbye = asyncio.create_task(super().close(timeout=timeout))
+        self.goodbyes.add(goodbye)
+        goodbye.add_done_callback(self._closed)
+
+    def _closed(self, goodbye: asyncio.Task[None]) -> None:
+        self.goodbyes.discard(goodbye)
+        if not goodbye.cancelled():
+            goodbye.exception()  # it is closed in any case
 
 
 class _Whole:

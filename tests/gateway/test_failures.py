@@ -340,6 +340,29 @@ async def test_a_database_that_is_down_is_said_in_time_and_comes_back(
     assert (again.errors, again.data) == ([], before.data)
 
 
+async def test_a_database_that_hangs_while_somebody_signs_in_keeps_nobody_beyond_the_deadline(
+    postgres: str,
+) -> None:
+    async with fresh_database(postgres) as url:
+        wire = Wire(url)
+        async with open_door(
+            World.build(0.05), await wire.start(), membership="ledger", deadline=60.0
+        ) as door:
+            times = []
+            for _ in range(3):  # the machine may be busy
+                assert (await door.ask("owner-harbour", "{ viewer { name } }")).errors == []
+                async with troubled((door, wire), "freeze"):
+                    began = time.monotonic()
+                    answer = await door.ask(
+                        "owner-harbour", "{ viewer { name } }", headers={"X-Request-Timeout": "0.4"}
+                    )
+                    times.append(time.monotonic() - began)
+                assert (answer.status, answer.codes()) == (503, [("", "SOURCE_UNAVAILABLE")])
+        await wire.stop()
+
+    assert min(times) < 1.5
+
+
 async def test_staff_still_read_what_needs_no_database(wired: tuple[Door, Wire]) -> None:
     door, _ = wired
     query = "query Q($id: ID!) { account(id: $id) { name contacts(first: 1) { nodes { email } } invoices(first: 1) { nodes { id } } } }"

@@ -469,7 +469,7 @@ async def test_keys_are_looked_at_now_and_then_without_anybody_waiting(
     monkeypatch.setattr(issuers, "REFETCH_SECONDS", 0)
 
     assert await status(door, token) == 200
-    refreshing = next(iter(door.office.signin.issuers)).keys._refreshing
+    refreshing = next(iter(door.office.signin.issuers)).keys._fetching
     assert refreshing is not None
     await refreshing
 
