@@ -11,9 +11,7 @@ from sources.ports.audit import AuditKind
 from sources.ports.changes import Forgetting
 from sources.ports.common import Ref
 
-cache_app = typer.Typer(
-    no_args_is_help=True, help="What the gateway remembers of the back offices ([cache])."
-)
+cache_app = typer.Typer(no_args_is_help=True, help="What the gateway remembers of the back offices.")
 
 
 @cache_app.command("forget")

@@ -27,7 +27,7 @@ tokens_app = typer.Typer(
 
 
 def connect(
-    source: Annotated[str, typer.Argument(help="The system, as [sources] names its vendor: xero")],
+    source: Annotated[str, typer.Argument(help="The system, as gateway.toml names its vendor: xero")],
     config: Config = TOML,
     tenant: Annotated[
         str | None,
