@@ -66,7 +66,11 @@ class Coordinates:
 
     def asked(self, held: frozenset[str], variables: Mapping[str, Any]) -> Asked:
         """By a caller who holds these. What is denied, and what stands below it, is not read."""
-        choices = tuple(variables.get(name, default) is not False for name, default in self._booleans.items())
+        choices: tuple[bool, ...] = ()
+        if self._booleans:
+            choices = tuple(
+                variables.get(name, default) is not False for name, default in self._booleans.items()
+            )
         return self._chosen(held, choices)
 
     def _walked(self, held: frozenset[str], choices: tuple[bool, ...]) -> Asked:

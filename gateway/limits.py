@@ -78,7 +78,14 @@ class Prepared:
     def __init__(self, schema: GraphQLSchema, text: str) -> None:
         self._schema = schema
         self.document = parse(text, max_tokens=MAX_TOKENS)
-        self._operations = _operations(self.document)
+        operations = _operations(self.document)
+        self._several = len(operations) > 1
+        self._operations: dict[str | None, OperationDefinitionNode] = {}
+        """By name; without one the first."""
+        for operation in operations:
+            self._operations.setdefault(None, operation)
+            if operation.name is not None:
+                self._operations.setdefault(operation.name.value, operation)
         try:
             # First, as validation itself takes the longer the larger the document is.
             self._errors = _too_large(self.document) or validate(schema, self.document)
@@ -100,9 +107,9 @@ class Prepared:
         carries more than one answer."""
         if self._errors:
             return list(self._errors)
-        if operation_name is None and len(self._operations) > 1:
+        if operation_name is None and self._several:
             return [GraphQLError("the document has several operations: say which one as operationName")]
-        operation = self._operation(operation_name)
+        operation = self._operations.get(operation_name)
         if operation is None:
             return [GraphQLError("the document has no such operation: check operationName")]
         if only_query and operation.operation is OperationType.MUTATION:
@@ -114,31 +121,29 @@ class Prepared:
                     "with the protocol graphql-transport-ws"
                 )
             ]
-        try:
-            self._demand(operation, variables)
-        except GraphQLError as error:
-            return [error]
-        return list(self._too_dear(operation_name, self._sizes(variables)))
+        if operation.directives:
+            try:
+                directed(self._schema, operation, variables)
+            except GraphQLError as error:
+                return [error]
+        sizes = self._sizes(variables) if self._sizing and variables else ()
+        return list(self._too_dear(operation_name, sizes))
 
     def demand(self, operation_name: str | None, variables: Mapping[str, Any]) -> Demand | None:
         """How old what it is given may be, where the operation says so itself. For one that may run."""
-        operation = self._operation(operation_name)
-        assert operation is not None
-        return self._demand(operation, variables)
-
-    def _demand(self, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> Demand | None:
+        operation = self._operations[operation_name]
         return directed(self._schema, operation, variables) if operation.directives else None
 
     def kind(self, operation_name: str | None) -> OperationType | None:
         """None where there is no such operation, or several and no name."""
-        if operation_name is None and len(self._operations) > 1:
+        if operation_name is None and self._several:
             return None
-        operation = self._operation(operation_name)
+        operation = self._operations.get(operation_name)
         return None if operation is None else operation.operation
 
     def is_public(self, operation_name: str | None, policy: Policy) -> bool:
         """May who has not signed in run it: is it a query, of fields that are all @public?"""
-        operation = self._operation(operation_name)
+        operation = self._operations.get(operation_name)
         if self._errors or operation is None or self.kind(operation_name) is not OperationType.QUERY:
             return False
         return policy.mentions(mentioned(self._schema, self.document, operation)).public
@@ -149,7 +154,7 @@ class Prepared:
         """The fields that an operation asks for of a caller who holds these. None where it must not run anyway."""
         coordinates = self._coordinates.get(operation_name)
         if coordinates is None:
-            operation = self._operation(operation_name)
+            operation = self._operations.get(operation_name)
             if self._errors or operation is None:
                 return None
             coordinates = Coordinates(self._schema, self.document, operation, policy)
@@ -160,16 +165,13 @@ class Prepared:
         """Of an operation that may run: what its answer's freshness is told by."""
         paths = self._paths.get(operation_name)
         if paths is None:
-            operation = self._operation(operation_name)
-            assert operation is not None
+            operation = self._operations[operation_name]
             paths = paths_of(self._schema, policy.rules, self.document, operation)
             self._paths[operation_name] = paths
         return paths
 
     def _sizes(self, variables: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
         """What the estimate depends on, and nothing else that changes from one request to the next."""
-        if not self._sizing or not variables:
-            return ()
         return tuple(
             (name, size)
             for name in self._sizing
@@ -179,15 +181,7 @@ class Prepared:
     def _estimated(
         self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]
     ) -> list[GraphQLError]:
-        operation = self._operation(operation_name)
-        assert operation is not None
-        return _too_dear(self._schema, self.document, operation, dict(sizes))
-
-    def _operation(self, name: str | None) -> OperationDefinitionNode | None:
-        for operation in self._operations:
-            if name is None or (operation.name is not None and operation.name.value == name):
-                return operation
-        return None
+        return _too_dear(self._schema, self.document, self._operations[operation_name], dict(sizes))
 
 
 _prepare = lru_cache(maxsize=CACHED_DOCUMENTS)(Prepared)
