@@ -24,7 +24,7 @@ from sources.ports.histogram import Histogram
 from sources.ports.trace import UNSEEN, Span, here, span
 from sources.transport.caller import Urgency, caller
 from sources.transport.deadline import longest_wait, remaining
-from sources.transport.limits import Limit, Reading
+from sources.transport.limits import LONGEST_SECONDS, Limit, Reading
 from sources.transport.windows import Share, Window
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ SHORTEST_DIVIDED = 10.0
 """Limits of fewer seconds are not divided between organisations: taking turns is enough."""
 REFUSED_SECONDS = 1.0
 """How long a limit rests when the vendor refuses a call and does not say for how long."""
+UNTOLD_SECONDS = 900.0
+"""Others' calls of which the vendor does not say when they stop counting are looked at again after this long: of a rolling
+day, some are given back all the time, and without a call nobody hears of it."""
 LEASE_SECONDS = 90.0
 """A place at a shared limit that is not given back, as its process died, is free again after this long: longer than the
 longest deadline."""
@@ -289,7 +292,9 @@ class Budget:
             if reading.remaining is None:
                 continue
             pause = reading.resets_in or 0.0 if reading.remaining <= 0 else 0.0
-            ends = meter.limit.seconds if reading.resets_in is None else reading.resets_in
+            ends = reading.resets_in
+            if ends is None:
+                ends = min(meter.limit.seconds, UNTOLD_SECONDS)
             self._correct(meter, now, meter.allowed[0] - reading.remaining, ends, pause)
 
     def refused(self, endpoint: str, retry_after: float | None) -> None:
@@ -301,6 +306,7 @@ class Budget:
     def _correct(self, meter: _Meter, now: float, used: int, ends: float, pause: float) -> None:
         window = meter.window
         assert window is not None
+        ends, pause = min(ends, LONGEST_SECONDS), min(pause, LONGEST_SECONDS)
         if pause:
             window.paused_until = max(window.paused_until, now + pause)
         if self._shared is None or not meter.limit.shared or self._shared.lost:

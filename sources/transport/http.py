@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from math import isfinite
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -26,6 +25,7 @@ from sources.ports.errors import (
 from sources.ports.trace import here
 from sources.transport.addresses import AddressNotAllowed
 from sources.transport.deadline import remaining
+from sources.transport.limits import LONGEST_SECONDS
 from sources.transport.rows import Pages
 from sources.transport.seen import SeenCall
 from sources.transport.traffic import Passage, Traffic, Unanswered
@@ -45,6 +45,8 @@ _UNPACKED_AT_ONCE = 16 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 Params = Sequence[tuple[str, str]]
+
+_SECONDS = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{1,18})?\s*").fullmatch
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 """Text that stays as it is in a query: most names, numbers and ids."""
@@ -313,17 +315,17 @@ class HttpClient:
 
 
 def retry_after(answer: Answer) -> float | None:
-    """Seconds from a Retry-After header in either form, None where there is none."""
+    """Seconds from a Retry-After header in either form, None where there is none. At most a day: no vendor's limit lasts
+    longer, and nobody should be able to end all calls for good."""
     value = answer.headers.get("retry-after")
     if value is None:
         return None
+    if _SECONDS(value):
+        return min(max(0.0, float(value)), LONGEST_SECONDS)
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-        except ValueError:
-            return None
+        when = parsedate_to_datetime(value)
         # RFC 5322 writes a zone that nobody knows as -0000; HTTP's dates are UTC.
         seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if isfinite(seconds) else None
+    except (ValueError, OverflowError):
+        return None
+    return min(max(0.0, seconds), LONGEST_SECONDS)

@@ -8,6 +8,9 @@ import msgspec
 from sources.transport.addresses import Addresses
 from sources.transport.caller import Urgency
 
+LONGEST_SECONDS = 86_400.0
+"""A vendor that names a longer time for its limits is not believed."""
+
 
 class Limit(msgspec.Struct, frozen=True):
     """So many ``calls`` in any stretch of ``seconds``, or so many ``concurrent`` at a time, per account of the vendor."""
@@ -71,8 +74,10 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def number(header: str | None) -> int | None:
-    """A header's whole number, None where it is none."""
-    return int(header) if header is not None and header.isascii() and header.isdigit() else None
+    """A header's whole number, None where it is none, or none that counts anything."""
+    if header is None or len(header) > 18 or not (header.isascii() and header.isdigit()):
+        return None
+    return int(header)
 
 
 def configured(declared: Sequence[Limit], settings: SourceSettings) -> list[Limit]:

@@ -22,6 +22,7 @@ from sources.ports.errors import (
 )
 from sources.sandbox.allowance import Limit as Counted
 from sources.sandbox.server import RateLimits, Sandbox, serve
+from sources.transport import budget
 from sources.transport.caller import Urgency, calling_for
 from sources.transport.deadline import deadline
 from sources.transport.http import Answer, HttpClient, NoAuth
@@ -481,6 +482,55 @@ async def test_a_vendor_that_refuses_is_not_asked_by_anybody_before_its_time() -
         isinstance(error, SourceRateLimited) and 25 < (error.retry_after or 0) <= 30 for error in outcomes
     )
     assert traffic.state().trouble == "over its limit (minute) for 30 s more"
+
+
+@pytest.mark.parametrize(
+    ("told", "most"),
+    [
+        ("9" * 18, 86_400),
+        ("1e308", 1),
+        ("9" * 5000, 1),
+        ("-5", 1),
+        ("nan", 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        ("Mon, 1 Jan 99999999999999999999 00:00:00 GMT", 1),
+        ("Thu, 1 Jan 1970 00:00:00 +99999999999999999999", 1),
+    ],
+)
+async def test_a_vendor_that_talks_nonsense_of_time_is_left_alone_for_a_day_at_most(
+    told: str, most: float
+) -> None:
+    async def refuses(request: Incoming) -> Response:
+        return JSONResponse(
+            {}, 429, headers={"Retry-After": told, "X-Limit": "9" * 5000, "X-Remaining": "7" * 19}
+        )
+
+    async with vendor(Route("/refuses", refuses)) as one:
+        client, _ = one.client(MINUTE)
+        with deadline(0.5), calling_for(Urgency.INTERACTIVE):
+            outcomes = [await outcome(client, "/refuses") for _ in range(2)]
+
+    assert all(isinstance(error, SourceRateLimited) for error in outcomes)
+    assert all((error.retry_after or 0) <= most for error in outcomes)  # type: ignore[union-attr]
+
+
+async def test_a_day_that_others_have_used_up_is_looked_at_again_long_before_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def used_up(request: Incoming) -> Response:
+        return JSONResponse({}, headers={"X-Remaining": "0"})
+
+    monkeypatch.setattr(budget, "UNTOLD_SECONDS", 0.3)
+    async with vendor(Route("/used-up", used_up)) as one:
+        client, _ = one.client(Limit("minute", calls=5000, seconds=86_400))
+        with calling_for(Urgency.INTERACTIVE):
+            await client.call("GET", "/used-up")
+            with deadline(0.2):
+                refused = await outcome(client)
+            waited = await outcome(client)
+
+    assert isinstance(refused, SourceRateLimited)
+    assert isinstance(waited, Answer)
 
 
 async def test_what_the_vendor_says_remains_counts_more_than_what_was_counted() -> None:
