@@ -348,10 +348,11 @@ async def test_a_source_that_is_left_alone_is_failing_and_says_when_it_is_asked_
             found: dict[str, Any] = {"state": "HEALTHY"}
             while found["state"] != "FAILING":
                 await home(door)
-                answer = await door.ask("support", "{ sources { name state trouble retryAfter } }")
+                answer = await door.ask("support", "{ sources { name state trouble retryAfter answeredAt } }")
                 (found,) = [one for one in answer.data["sources"] if one["name"] == "xero"]
         assert found["retryAfter"] > 0
         assert "circuit open" in found["trouble"]
+        assert found["answeredAt"] is None  # an error is no answer
 
 
 async def test_the_operators_command_reaches_the_process_that_serves(door: Door, tmp_path: Path) -> None:

@@ -288,7 +288,8 @@ class Cache:
         shelf = flight.shelf
         read_at = self.clock()
         answers = await fetch(items)
-        self.counts_of(shelf.source).answered_at = self.clock()
+        if not all(isinstance(answer, SourceError) for answer in answers):
+            self.counts_of(shelf.source).answered_at = self.clock()
         kept: dict[str, bytes] = {}
         for item, answer in zip(items, answers, strict=True):
             flight.given[item] = Given(answer, read_at, live=True)
