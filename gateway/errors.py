@@ -48,8 +48,12 @@ def of_source(error: SourceError) -> dict[str, Any]:
 
 
 def log_sources(errors: Sequence[BaseException | None]) -> None:
-    """Once per failure, however many fields it left empty."""
-    failures = {id(error): error for error in errors if isinstance(error, SourceError)}
+    """Once per source and reason, however many calls failed for it and however many fields that left empty."""
+    failures = {
+        (error.source, error.code, str(error), error.request_id): error
+        for error in errors
+        if isinstance(error, SourceError)
+    }
     for error in failures.values():
         if any(isinstance(error, family) for family, _ in _MASKED):
             log.warning(
