@@ -1,7 +1,7 @@
 """The Starlette application: the request's way from the socket, readable top to bottom."""
 
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date
 
@@ -126,11 +126,9 @@ class Gateway(Starlette):
         office: Office = self.state.office
         settings, endpoint, others = office.settings, self._endpoint, super().build_middleware_stack()
 
-        async def inside(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and scope["path"] == GRAPHQL:
-                await endpoint(scope, receive, send)
-            else:
-                await others(scope, receive, send)
+        def inside(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            to_graphql = scope["type"] == "http" and scope["path"] == GRAPHQL
+            return (endpoint if to_graphql else others)(scope, receive, send)
 
         entrance = Entrance(
             Traced(inside, office) if settings.telemetry.endpoint else inside,
@@ -175,9 +173,11 @@ async def _file(office: Office, request: Request) -> Response:
         return JSONResponse(
             {"message": "this link has expired or is not yours; ask the graph for a new one"}, 404
         )
+    in_time, for_whom = terms(office.settings.door, principal, None, None)
     try:
         with (
-            terms(office.settings.door, principal, None, None),
+            in_time,
+            for_whom,
             office.audit.reading(record, touched) as reading,
         ):
             sources = await office.sources_for(principal, touched)

@@ -1,4 +1,5 @@
-"""How one request is doing, noted on its way for whoever tells of it at the end. An operation on a socket is one of its own."""
+"""Where a request comes from, what it is called and how it is doing, for whoever tells of it on its way or at the end. An
+operation on a socket is one of its own."""
 
 from contextvars import ContextVar
 from time import perf_counter
@@ -7,9 +8,11 @@ from time import perf_counter
 class Arrival:
     """Whatever is done for it finds it as ``arrival.get()``."""
 
-    __slots__ = ("began", "codes", "kind", "outcome", "sources", "stays")
+    __slots__ = ("began", "client", "codes", "kind", "outcome", "request_id", "sources", "stays")
 
-    def __init__(self, stays: bool = False) -> None:
+    def __init__(self, client: str, request_id: str, stays: bool = False) -> None:
+        self.client, self.request_id = client, request_id
+        """Its network address, empty where it has none; and by what logs, errors and the audit trail know it."""
         self.began = perf_counter()
         self.stays = stays
         """Is it a connection that stays open, or an operation on one?"""
@@ -22,7 +25,7 @@ class Arrival:
         """Those that failed it."""
 
 
-_NOBODYS = Arrival()
+_NOBODYS = Arrival("", "")
 
 arrival: ContextVar[Arrival] = ContextVar("arrival", default=_NOBODYS)
 """What is done outside of a request is noted with nobody's."""

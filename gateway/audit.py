@@ -17,8 +17,8 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from gateway.client import client_address
-from gateway.request_ids import new_id, request_id
+from gateway.arrival import arrival
+from gateway.request_ids import new_id
 from gateway.settings import Audit
 from permissions.principal import Principal
 from sources.layers.touched import Owner, Touched
@@ -46,6 +46,7 @@ RECORD_BYTES = 1 << 20
 QUEUED_IDS = 1_000_000
 """Of all records that wait, about 100 MB."""
 NAME_LENGTH = 200
+REMEMBERED_CALLERS = 1_000
 
 REFUSAL_SECONDS = 60.0
 """Refused sign-ins of one address: the first one is recorded at once, those of the rest of this time as one record."""
@@ -144,6 +145,8 @@ class AuditTrail:
         self._lost = 0
         self._lost_since: datetime | None = None
         self._refusals = _Refusals()
+        self._callers: dict[int, tuple[Principal, AuditRecord]] = {}
+        """By ``id``, which is a caller's as long as it is kept here: what of their records is always the same."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """How many operations of each kind ended in which way; of refusals each one, although few are recorded."""
         self.lost = 0
@@ -163,24 +166,21 @@ class AuditTrail:
     ) -> AuditRecord:
         """What is known when an operation begins; request and client are those that are being answered.
         ``organisation``: whom it is done for, where that is not the one the caller acts for."""
-        return AuditRecord(
+        arrived = arrival.get()
+        known = self._callers.get(id(principal))
+        if known is None or known[0] is not principal:
+            if len(self._callers) >= REMEMBERED_CALLERS:
+                self._callers.clear()
+            known = self._callers[id(principal)] = principal, _of(principal)
+        return msgspec.structs.replace(
+            known[1],
             operation=new_id(),
-            stage=Stage.WHOLE,
             at=datetime.now(UTC),
-            request=request_id.get(),
+            request=arrived.request_id,
             kind=kind,
             name=_text(name[:NAME_LENGTH]) if name else None,
-            outcome=AuditOutcome.OK,
-            codes=(),
-            principal=_text(principal.identity) if principal.kind != "anonymous" else "",
-            principal_kind=principal.kind,
-            via=principal.via,
-            credential=_text(principal.credential) if principal.credential else None,
-            roles=tuple(map(_text, principal.roles)),
-            staff="accounts:all" in principal.scopes,
-            viewed_by=_text(principal.viewed_by) if principal.viewed_by else None,
-            organisation=_text(whom) if (whom := organisation or principal.organisation) else None,
-            client=client_address.get(),
+            organisation=_text(organisation) if organisation else known[1].organisation,
+            client=arrived.client,
             coordinates=coordinates,
             personal=personal,
         )
@@ -264,7 +264,7 @@ class AuditTrail:
             if record.staff and record.organisation is None:
                 owners = touched.by_owner()
             touched.release()
-        kept = _bounded(ids)
+        kept = _bounded(ids) if ids else ids
         finished = msgspec.structs.replace(
             record,
             outcome=done.outcome,
@@ -514,6 +514,29 @@ def _failed(error: Exception) -> Done:
 
 def _rule(requires: Sequence[Sequence[str]]) -> str:
     return ", or ".join(" and ".join(needed) for needed in requires)
+
+
+def _of(principal: Principal) -> AuditRecord:
+    """What a record says of its caller, and nothing else yet."""
+    return AuditRecord(
+        operation="",
+        stage=Stage.WHOLE,
+        at=datetime.min,
+        request="",
+        kind=AuditKind.QUERY,
+        name=None,
+        outcome=AuditOutcome.OK,
+        codes=(),
+        principal=_text(principal.identity) if principal.kind != "anonymous" else "",
+        principal_kind=principal.kind,
+        via=principal.via,
+        credential=_text(principal.credential) if principal.credential else None,
+        roles=tuple(map(_text, principal.roles)),
+        staff="accounts:all" in principal.scopes,
+        viewed_by=_text(principal.viewed_by) if principal.viewed_by else None,
+        organisation=_text(principal.organisation) if principal.organisation else None,
+        client="",
+    )
 
 
 def _text(text: str) -> str:

@@ -1,8 +1,7 @@
 """Where a request comes from and what it is called: by the connection's other end, or by the word of a trusted proxy."""
 
 import re
-from collections.abc import Callable, MutableMapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.arrival import Arrival, arrival
-from gateway.request_ids import new_id, request_id
+from gateway.request_ids import new_id
 
 if TYPE_CHECKING:
     from gateway.requests import Requests
 
 Address = IPv4Address | IPv6Address
-
-client_address: ContextVar[str] = ContextVar("client_address", default="")
-"""Of the request that is being answered; empty outside of one."""
 
 _REFUSED = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 4401: "UNAUTHENTICATED", 4403: "FORBIDDEN"}
 """Statuses of HTTP and of WebSockets that say that a caller was not let in."""
@@ -43,25 +39,24 @@ class Entrance:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        client = self._clients.address(scope)
-        id_ = self._clients.id(scope) or new_id()
-        status = 0
+        arrived, status = self._clients.arrived(scope), 0
 
-        async def noting(message: MutableMapping[str, Any]) -> None:
+        def noting(message: MutableMapping[str, Any]) -> Awaitable[None]:
             nonlocal status
             kind = message["type"]
+            if kind == "http.response.body":
+                return send(message)
             if kind == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", id_.encode())]
-            if kind != "http.response.body" and (
-                code := _REFUSED.get(message.get("status") or message.get("code") or 0)
-            ):
-                self._refused(network(client), code)
-            await send(message)
+                id_ = (b"x-request-id", arrived.request_id.encode())
+                message["headers"] = [*message.get("headers", ()), id_]
+            if code := _REFUSED.get(message.get("status") or message.get("code") or 0):
+                self._refused(network(arrived.client), code)
+            return send(message)
 
-        requests, arrived, counts = self._requests, Arrival(), scope["type"] == "http"
+        requests, counts = self._requests, scope["type"] == "http"
         requests.under_way += counts
-        tokens = client_address.set(client), request_id.set(id_), arrival.set(arrived)
+        token = arrival.set(arrived)
         try:
             await self._app(scope, receive, noting)
         except Exception:
@@ -71,9 +66,7 @@ class Entrance:
             requests.under_way -= counts
             if counts:
                 requests.responded(arrived, scope["path"], status)
-            client_address.reset(tokens[0])
-            request_id.reset(tokens[1])
-            arrival.reset(tokens[2])
+            arrival.reset(token)
 
 
 class Clients:
@@ -81,6 +74,12 @@ class Clients:
 
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(one) for one in trusted_proxies]
+
+    def arrived(self, scope: Scope) -> Arrival:
+        """A request: whose, and by which id."""
+        if self._networks:
+            return Arrival(self.address(scope), self.id(scope) or new_id())
+        return Arrival(scope["client"][0] if scope.get("client") else "", new_id())
 
     def address(self, scope: Scope) -> str:
         """Without its port; empty for a socket that has none. Of X-Forwarded-For only what trusted proxies have added is

@@ -8,6 +8,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.arrival import arrival
 from gateway.event_stream import MEDIA_TYPE as EVENTS
 from gateway.event_stream import EventStream
 from gateway.http import Reply, RequestHeaders
@@ -15,7 +16,6 @@ from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, Operations, encoded
 from gateway.presence import Presence, Presences
-from gateway.request_ids import request_id
 from gateway.signin.refused import NothingShown, SignInRefused, challenge
 from gateway.subscriptions import Subscriptions
 from gateway.terms import BadWish, signing_in, wishes
@@ -52,7 +52,7 @@ class GraphQLEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        presence, id_ = Presence(receive, self._presences), request_id.get()
+        presence, id_ = Presence(receive, self._presences), arrival.get().request_id
         try:
             answer = await self._respond(scope, receive, presence, id_)
         except ClientLeft:
@@ -145,8 +145,7 @@ async def _read(
 ) -> Operation:
     if scope["method"] == "GET":
         return _from_query(QueryParams(scope["query_string"]))
-    content_type = headers.get("content-type", "")
-    if content_type != "application/json" and not _is_json(content_type):
+    if headers.first.get(b"content-type") != b"application/json" and not _is_json(headers):
         raise BadRequest("send the operation as application/json", 415)
     body = b""
     while True:
@@ -168,7 +167,8 @@ async def _read(
         raise BadRequest("the request is not valid JSON") from error
 
 
-def _is_json(content_type: str) -> bool:
+def _is_json(headers: RequestHeaders) -> bool:
+    content_type: str = headers.get("content-type", "")
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 

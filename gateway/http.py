@@ -1,46 +1,52 @@
-"""A request's headers and an answer, as /graphql reads and writes them: once, without what most requests do not need."""
+"""A request's headers and an answer, as /graphql reads and writes them: without what most requests do not need."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 
+@lru_cache(maxsize=256)
+def _raw(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+@lru_cache(maxsize=16)
+def _content_type(media_type: str) -> bytes:
+    return f"{media_type}; charset=utf-8".encode("latin-1")
+
+
 class RequestHeaders(Headers):
-    """Starlette's, read in one pass: a request is asked for a dozen names, most of which it does not have, and each would
-    be another pass."""
+    """Starlette's, which looks through all of them for each name. A request is asked for a dozen, most of which it does
+    not have."""
 
     def __init__(self, scope: Scope) -> None:
         # As Starlette's own would, which a request would pay a call for.
         self._list = scope["headers"]
-        self._first: dict[str, str] = {}
-        self._repeated: dict[str, list[str]] = {}
-        first = self._first
-        for raw_name, raw_value in self._list:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            if name in first:
-                self._repeated.setdefault(name, [first[name]]).append(value)
-            else:
-                first[name] = value
+        self.first: dict[bytes, bytes] = dict(reversed(self._list))
+        """By name, in lower case."""
 
     def __getitem__(self, key: str) -> str:
-        return self._first[key.lower()]
+        return self.first[_raw(key)].decode("latin-1")
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and key.lower() in self._first
+        return isinstance(key, str) and _raw(key) in self.first
 
     def get(self, key: str, default: Any = None) -> Any:
         """The first of this name."""
-        return self._first.get(key.lower(), default)
+        first = self.first.get(_raw(key))
+        return default if first is None else first.decode("latin-1")
 
     def getlist(self, key: str) -> list[str]:
         """All of this name, in their order."""
-        name = key.lower()
-        first = self._first.get(name)
-        if first is None:
+        name = _raw(key)
+        if name not in self.first:
             return []
-        return list(self._repeated[name]) if name in self._repeated else [first]
+        if len(self.first) == len(self._list):
+            return [self.first[name].decode("latin-1")]
+        return super().getlist(key)
 
 
 class Reply:
@@ -53,12 +59,9 @@ class Reply:
     ) -> None:
         """``media_type`` is a text's, whose encoding is UTF-8."""
         self._status, self._body = status, body
-        self._headers = [
-            (b"content-type", f"{media_type}; charset=utf-8".encode("latin-1")),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        for name, value in (headers or {}).items():
-            self._headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        self._headers = [(b"content-type", _content_type(media_type)), (b"content-length", b"%d" % len(body))]
+        if headers:
+            self._headers += [(_raw(name), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})

@@ -1,6 +1,6 @@
 """One operation's way, the same over HTTP, event streams and sockets: limits, sources as the caller may see them, run."""
 
-from contextlib import nullcontext
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,6 @@ _KINDS = {
     "subscription": AuditKind.SUBSCRIPTION,
 }
 """By the operation's ``_value_``: an enum's hash and its property ``value`` are Python, and each request would call them."""
-_AS_IT_IS = nullcontext()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -71,7 +70,7 @@ class Operations:
     def __init__(self, office: Office) -> None:
         self._office = office
 
-    async def run(
+    def run(
         self,
         operation: Operation,
         principal: Principal,
@@ -80,16 +79,15 @@ class Operations:
         only_query: bool,
         wished: Wishes | None = None,
         presence: Presence | None = None,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """A query or mutation, within the deadline, and how it ran where that is to be told. ``only_query``: nothing that
         changes something. Whatever it comes to is recorded; what cannot be is not run. A query ends when the client is not
         present any more."""
         if operation.extensions is None and here() is None:
-            return await self._run(operation, principal, request_id, only_query, wished, presence)
+            return self._run(operation, principal, request_id, only_query, wished, presence)
         running = partial(self._run, operation, principal, request_id, only_query, wished, presence)
         asked = xray.asked_for(operation.extensions)
-        answer: Answer = await xray.watched(running, encoded, principal, request_id, asked=asked)
-        return answer
+        return xray.watched(running, encoded, principal, request_id, asked=asked)
 
     async def _run(
         self,
@@ -104,8 +102,11 @@ class Operations:
         with span("parse", "document"):
             prepared, refusals = self._prepared(operation, principal, only_query)
             record = self.record(operation, prepared, principal)
-        with terms(self._office.settings.door, principal, record.name, wished):
-            refused = prepared and demanded(self._office, principal, prepared.kind(operation.operation_name))
+        in_time, for_whom = terms(self._office.settings.door, principal, record.name, wished)
+        with in_time, for_whom:
+            refused = None
+            if prepared is not None and self._office.signin.demands.of_operations:
+                refused = demanded(self._office, principal, prepared.kind(operation.operation_name))
             if (at := here()) is not None:
                 xray.tell_of(at, self._asked(operation, prepared, principal) if prepared else None)
             answer: Answer | None = None
@@ -122,17 +123,15 @@ class Operations:
                         answer = await self._answer(operation, prepared, principal, touched, request_id, LIVE)
                         done = writing.done = done_of(answer.body, answer.ran, touched)
                 else:
+                    asked = prepared.demand(operation.operation_name, operation.variables or {})
+                    demand = asked or (wished.freshness if wished else ANY)
                     with audit.reading(record, touched) as reading:
-                        with presence or _AS_IT_IS:
-                            answer = await self._answer(
-                                operation,
-                                prepared,
-                                principal,
-                                touched,
-                                request_id,
-                                prepared.demand(operation.operation_name, operation.variables or {})
-                                or (wished.freshness if wished else ANY),
-                            )
+                        answering = self._answer(operation, prepared, principal, touched, request_id, demand)
+                        if presence is None:
+                            answer = await answering
+                        else:
+                            with presence:
+                                answer = await answering
                         done = reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
                 log_sources([error])
@@ -211,14 +210,18 @@ class Operations:
         cache = self._office.cache
         reading = Reading(cache.demand(demand), cache.clock()) if cache is not None else None
         try:
-            with reading_as(reading) if reading else _AS_IT_IS:
-                result = await self._office.engine.execute(
-                    operation.query,
-                    prepared.document,
-                    context,
-                    operation.variables or {},
-                    operation.operation_name,
-                )
+            executing = self._office.engine.execute(
+                operation.query,
+                prepared.document,
+                context,
+                operation.variables or {},
+                operation.operation_name,
+            )
+            if reading is None:
+                result = await executing
+            else:
+                with reading_as(reading):
+                    result = await executing
         finally:
             context.release()
         answer = answered(result, request_id)

@@ -13,31 +13,27 @@ class Presences:
     one of their own."""
 
     def __init__(self) -> None:
-        self._unwatched: dict[Presence, float] = {}
+        self.unwatched: dict[Presence, float] = {}
         """Since when by the loop's clock, the first one first."""
         self._waking = False
 
     def add(self, presence: "Presence") -> None:
         """To be watched from in a while on, until then forgotten at no cost."""
         loop = asyncio.get_running_loop()
-        self._unwatched[presence] = loop.time()
+        self.unwatched[presence] = loop.time()
         if not self._waking:
             self._waking = True
             loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
 
-    def forget(self, presence: "Presence") -> None:
-        """It need not be watched any more."""
-        self._unwatched.pop(presence, None)
-
     def _wake(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() - WATCHED_AFTER_SECONDS
-        while self._unwatched:
-            presence, since = next(iter(self._unwatched.items()))
+        while self.unwatched:
+            presence, since = next(iter(self.unwatched.items()))
             if since > due:
                 loop.call_later(since - due, self._wake)
                 return
-            del self._unwatched[presence]
+            del self.unwatched[presence]
             presence.watch()
         self._waking = False
 
@@ -58,7 +54,7 @@ class Presence:
         self._all.add(self)
 
     def __exit__(self, *error: object) -> None:
-        self._all.forget(self)
+        self._all.unwatched.pop(self, None)
         if self._watching is not None:
             self._watching.cancel()
 

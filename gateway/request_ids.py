@@ -1,13 +1,10 @@
-"""The id by which logs, errors and the audit trail know one request; its context costs nothing until something is logged."""
+"""The ids by which logs, errors and the audit trail know requests, and the audit trail operations."""
 
 import os
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import MutableMapping
 from typing import Any
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered; empty outside of one."""
+from gateway.arrival import arrival
 
 _ID_BYTES = 16
 _AT_ONCE = 256
@@ -25,18 +22,8 @@ def new_id() -> str:
     return _drawn.pop()
 
 
-@contextmanager
-def of_request(id_: str) -> Iterator[None]:
-    """What is done inside is done for this request."""
-    token = request_id.set(id_)
-    try:
-        yield
-    finally:
-        request_id.reset(token)
-
-
 def merge_request_id(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """For structlog: a line of a request says which one."""
-    if id_ := request_id.get():
+    if id_ := arrival.get().request_id:
         event.setdefault("request_id", id_)
     return event

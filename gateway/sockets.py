@@ -20,7 +20,7 @@ from gateway.caller import Caller, Ended, staying
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, encoded
-from gateway.request_ids import new_id, of_request
+from gateway.request_ids import new_id
 from gateway.signin.refused import SignInRefused
 from gateway.subscriptions import Subscriptions
 
@@ -238,19 +238,18 @@ class _Connection:
 
     async def _run(self, message: _Subscribe, caller: Caller) -> None:
         request_id = new_id()
-        arrival.set(Arrival(stays=True))  # in this task's own context
-        with of_request(request_id):
-            try:
-                stream = self._subscriptions.stream(message.payload, caller, request_id, only_query=False)
-                async with aclosing(stream) as answers:
-                    async for answer in answers:
-                        if not answer.ran:
-                            return await self._last(message.id, _refused(message.id, answer))
-                        await self._send({"id": message.id, "type": "next", "payload": answer.body})
-                await self._last(message.id, {"id": message.id, "type": "complete"})
-            except Exception as error:
-                log.error("socket_operation_failed", exc_info=error)
-                self._end(Ended(1011, "internal error"))
+        arrival.set(Arrival(arrival.get().client, request_id, stays=True))  # in this task's own context
+        try:
+            stream = self._subscriptions.stream(message.payload, caller, request_id, only_query=False)
+            async with aclosing(stream) as answers:
+                async for answer in answers:
+                    if not answer.ran:
+                        return await self._last(message.id, _refused(message.id, answer))
+                    await self._send({"id": message.id, "type": "next", "payload": answer.body})
+            await self._last(message.id, {"id": message.id, "type": "complete"})
+        except Exception as error:
+            log.error("socket_operation_failed", exc_info=error)
+            self._end(Ended(1011, "internal error"))
 
     async def _last(self, id_: str, message: dict[str, Any]) -> None:
         """From now on the client may use the id again."""

@@ -6,13 +6,12 @@ u=6``, RFC 9218), never for more; and for fresher or older data than usual (``Ca
 
 import asyncio
 import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
 
 import msgspec
 
 from gateway.freshness import demanded
+from gateway.http import RequestHeaders
 from gateway.settings import Door
 from permissions.principal import Principal
 from sources.layers.cache.freshness import ANY, Demand
@@ -20,6 +19,7 @@ from sources.transport.caller import Urgency, calling_for
 from sources.transport.deadline import deadline
 
 TIMEOUT, PRIORITY = "x-request-timeout", "priority"
+_WISHES = {TIMEOUT.encode(), PRIORITY.encode(), b"cache-control"}
 
 _URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:$|[,;])")
 
@@ -38,34 +38,19 @@ class BadWish(ValueError):
     """A header that cannot be understood; the message names it."""
 
 
-def wishes(headers: Mapping[str, str]) -> Wishes:
+def wishes(headers: RequestHeaders) -> Wishes:
     """Raises BadWish for a time that is none. A priority that cannot be read is ignored, as its RFC wants it."""
     began = asyncio.get_running_loop().time()
+    if _WISHES.isdisjoint(headers.first):
+        return Wishes(began)
     text, priority = headers.get(TIMEOUT), headers.get(PRIORITY)
     freshness = demanded(headers)
-    if text is None and priority is None:
-        return Wishes(began, freshness=freshness)
     seconds = None
     if text is not None:
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text.strip()) or not float(text):
             raise BadWish("X-Request-Timeout: a number of seconds above 0, such as 2.5")
         seconds = float(text)
     return Wishes(began, seconds, _urgency(priority or ""), freshness)
-
-
-class _Terms:
-    __slots__ = ("_caller", "_deadline")
-
-    def __init__(self, deadline: AbstractContextManager[None], caller: AbstractContextManager[None]) -> None:
-        self._deadline, self._caller = deadline, caller
-
-    def __enter__(self) -> None:
-        self._deadline.__enter__()
-        self._caller.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._caller.__exit__(*error)
-        self._deadline.__exit__(*error)
 
 
 def signing_in(door: Door, wished: Wishes) -> AbstractContextManager[None]:
@@ -76,8 +61,9 @@ def signing_in(door: Door, wished: Wishes) -> AbstractContextManager[None]:
 
 def terms(
     door: Door, principal: Principal, operation: str | None, wished: Wishes | None
-) -> AbstractContextManager[None]:
-    """What is done inside ends in time and is as urgent as it may be. ``operation``: its name."""
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What is done inside the first ends in time, inside the second it is as urgent as it may be. ``operation``: its
+    name."""
     seconds = door.deadlines.get(operation, door.deadline) if operation else door.deadline
     urgency = Urgency.DASHBOARD if principal.organisation is None else Urgency.INTERACTIVE
     if operation in door.priorities:
@@ -87,7 +73,7 @@ def terms(
         urgency, began = max(urgency, wished.urgency), wished.began
         if wished.seconds is not None:
             seconds = min(seconds, wished.seconds)
-    return _Terms(deadline(seconds, began, unhurried), calling_for(urgency, principal.organisation))
+    return deadline(seconds, began, unhurried), calling_for(urgency, principal.organisation)
 
 
 def _urgency(priority: str) -> Urgency:

@@ -15,7 +15,7 @@ class Demands:
     def __init__(self, demands: Sequence[Demand], roles: Roles) -> None:
         self._roles = roles
         self._of_requests = [demand for demand in demands if not demand.operations]
-        self._of_operations = [demand for demand in demands if demand.operations]
+        self.of_operations = [demand for demand in demands if demand.operations]
 
     def check(self, principal: Principal, route: str, method: str) -> None:
         """Of any request. Raises SignInRefused with what would do."""
@@ -30,7 +30,7 @@ class Demands:
 
     def check_operation(self, principal: Principal, kind: str) -> None:
         """Of a GraphQL operation, once its kind is known. Raises SignInRefused with what would do."""
-        for demand in self._of_operations:
+        for demand in self.of_operations:
             if kind in demand.operations and self._caller(principal) in demand.callers:
                 _meet(demand, principal)
 
