@@ -9,13 +9,19 @@ import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 """IPv4 addresses as a NAT64 gateway writes them (RFC 6052)."""
+
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""All that IANA has given out; what lies outside is for uses of its own, some of which lead to IPv4 addresses within."""
+_EXAMPLES = IPv6Network("3fff::/20")
+"""RFC 9637."""
 
 
 class AddressNotAllowed(OSError):
@@ -37,7 +43,7 @@ class Addresses:
 
     def allow_url(self, url: str) -> bool:
         """False for a URL whose host is itself an address that may not be connected to; names are looked up later."""
-        host = urlsplit(url).hostname or ""
+        host = URL(url).host or ""  # as it will be called: there are more ways than one to write a digit
         try:
             return self.allow(host)
         except ValueError:
@@ -93,4 +99,6 @@ def _is_public(ip: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
+        if ip not in _GLOBAL_UNICAST or ip in _EXAMPLES:
+            return False
     return ip.is_global and not ip.is_multicast

@@ -27,6 +27,7 @@ PRIVATE = [
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
     "255.255.255.255", "::", "::1", "fe80::1%eth0", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1",
     "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+    "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b:1::7f00:1", "fec0::1", "5f00::1", "3fff::1",
 ]  # fmt: skip
 
 
@@ -48,7 +49,9 @@ def test_a_listed_address_or_network_is_allowed_and_its_neighbour_is_not() -> No
     assert allowed == [True, False, True, False]
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://[::1]/x", "http://169.254.169.254/latest"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "https://[::1]/x", "http://169.254.169.254/latest", "http://①②⑦.0.0.1"]
+)
 def test_a_base_url_at_a_private_address_is_refused_before_any_call(url: str) -> None:
     with pytest.raises(SourceRejected, match="private_addresses"):
         HttpClient("vendor", url, auth=NoAuth(), traffic=Traffic("vendor", parallel=1))
