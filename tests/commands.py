@@ -4,12 +4,17 @@ import asyncio
 import multiprocessing
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import aiohttp
+
 from sources.registry import Kind
 from tests.door import Door
+from tests.ports import kept_port
 
 _PREPARED = multiprocessing.get_context("forkserver")
 # Reading the modules takes longer than most commands: one process reads them, and each command is a copy of it.
@@ -111,9 +116,37 @@ async def started(url: str, config: Path, *arguments: str, **environment: str) -
     return Running(process, said)
 
 
+@asynccontextmanager
+async def serving(url: str, config: Path, **environment: str) -> AsyncIterator[tuple[Running, str]]:
+    """``gateway serve`` and its address, from when it is ready; killed afterwards."""
+    with kept_port() as port:
+        running = await started(url, config, "serve", "--port", str(port), **environment)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            await _ready(running, address)
+            yield running, address
+        finally:
+            running.kill()
+            await running.ended()
+
+
 async def gateway(url: str, config: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """Runs ``gateway ...``; its exit code and all that it printed."""
     return await (await started(url, config, *arguments, **environment)).ended()
+
+
+async def _ready(running: Running, address: str) -> None:
+    async with asyncio.timeout(120), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"{address}/health/ready") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            if not running.alive:
+                raise RuntimeError((await running.ended())[1])
+            await asyncio.sleep(0.05)
 
 
 def _command(says: Connection, arguments: list[str], environment: dict[str, str]) -> None:

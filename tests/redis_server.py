@@ -2,24 +2,23 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.ports import kept_port
+
 PROGRAMS = ("redis-server", "valkey-server")
 
 
 class RedisServer:
-    """On a free port of loopback, keeping nothing."""
+    """On a port of loopback, keeping nothing."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, port: int) -> None:
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -58,9 +57,10 @@ async def redis_server() -> AsyncIterator[RedisServer]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip(f"none of {', '.join(PROGRAMS)} is installed")
-    server = RedisServer(program)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
+    with kept_port() as port:
+        server = RedisServer(program, port)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()

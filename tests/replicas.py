@@ -1,10 +1,9 @@
 """Several gateways, each ``gateway serve`` in a process of its own, over one PostgreSQL, one Redis and the same sandboxes."""
 
 import asyncio
-import socket
 import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from sources.layers.cache.lifetimes import Lifetimes
 from sources.ports.common import Ref
 from sources.sandbox.server import Sandbox
 from sources.sandbox.world import World
-from tests.commands import Running, started
+from tests.commands import serving
 from tests.door import Answer
 from tests.redis_server import RedisServer
 
@@ -34,14 +33,13 @@ class Replicas:
     def __init__(
         self,
         urls: Sequence[str],
-        running: Sequence[Running],
         config: Path,
         boxes: Mapping[str, Sandbox],
         issuer: DemoIssuer,
         world: World,
         session: aiohttp.ClientSession,
     ) -> None:
-        self.urls, self.running, self.config, self.boxes = urls, running, config, boxes
+        self.urls, self.config, self.boxes = urls, config, boxes
         self.world = world
         self._issuer, self._session = issuer, session
 
@@ -87,6 +85,7 @@ async def replicas(
     async with (
         sandboxes(world, issuer, quotas=False) as running,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        AsyncExitStack() as stack,
     ):
         settings = settings_for(running.urls)
         silent = msgspec.structs.replace(settings, cache=Lifetimes(enabled=False))
@@ -102,39 +101,7 @@ async def replicas(
         ready(running.running)
         for box in running.running.values():
             box.log.clear()
-        ports = _free_ports(count)
-        urls = [f"http://127.0.0.1:{port}" for port in ports]
-        serving = [await started(database_url, config, "serve", "--port", str(port)) for port in ports]
-        try:
-            await asyncio.gather(
-                *(_answers(session, url, one) for url, one in zip(urls, serving, strict=True))
-            )
-            yield Replicas(urls, serving, config, running.running, issuer, world, session)
-        finally:
-            for one in serving:
-                one.kill()
-            await asyncio.gather(*(one.ended() for one in serving))
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-async def _answers(session: aiohttp.ClientSession, url: str, running: Running) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                async with session.get(f"{url}/health/ready") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            if not running.alive:
-                raise RuntimeError((await running.ended())[1])
-            await asyncio.sleep(0.05)
+        started = await asyncio.gather(
+            *(stack.enter_async_context(serving(database_url, config)) for _ in range(count))
+        )
+        yield Replicas([url for _, url in started], config, running.running, issuer, world, session)

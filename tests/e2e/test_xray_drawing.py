@@ -13,6 +13,7 @@ from playwright.async_api import FloatRect, Locator, Page, expect
 from tests.e2e.test_graphiql import (
     CHROMIUM,
     CONFIG,
+    KEPT_TABS,
     StandIn,
     browser_page,
     choose_persona,
@@ -152,9 +153,6 @@ async def test_only_a_tab_that_was_switched_on_asks(server: StandIn, page: Page,
     assert asked == [("PortalHome", {"xray": True}), ("PortalHome", None), ("IntrospectionQuery", None)]
 
 
-KEPT_TABS = "localStorage.getItem('backoffice-gateway:graphiql:tabState') ?? ''"
-
-
 async def test_each_tab_keeps_its_own_choice(server: StandIn) -> None:
     async with browser_page(server.url) as (page, seen):
         await switch(page).click()
@@ -162,7 +160,7 @@ async def test_each_tab_keeps_its_own_choice(server: StandIn) -> None:
         await expect(panel).to_contain_text("Run a query to see how it is answered")
         await page.get_by_label("New tab").click()
         await expect(switch(page)).to_have_attribute("aria-pressed", "true")  # as the tab it was opened from
-        async with asyncio.timeout(10):  # GraphiQL writes its tabs down a moment later
+        async with asyncio.timeout(30):  # GraphiQL writes its tabs down a moment later
             while "untitled" not in await page.evaluate(KEPT_TABS):
                 await asyncio.sleep(0.05)
         await page.reload()

@@ -2,12 +2,8 @@
 
 import asyncio
 import os
-import socket
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,7 +18,7 @@ from sources.ledger.audit_seal import NO_HASH, Seal
 from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, Stage
 from sources.ports.common import Ref
 from sources.sandbox.world import World
-from tests.commands import gateway, settings_file
+from tests.commands import gateway, serving, settings_file
 from tests.conftest import fresh_database
 from tests.door import Door, open_door
 
@@ -384,35 +380,6 @@ async def test_a_complete_export_verifies_by_what_the_documentation_says(door):
 # -- a process and its commands ----------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def serving(url: str, config: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A server in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", str(port),
-        env={**os.environ, "DATABASE_URL": url}, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"{address}/health/ready") as answer:
-                        if answer.status == 200:
-                            break
-                except aiohttp.ClientError:
-                    pass
-                assert process.returncode is None
-                await asyncio.sleep(0.1)
-        yield process, address
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 async def test_a_killed_server_leaves_what_was_flushed_and_the_next_one_goes_on(
     door, world, postgres, tmp_path
 ):
@@ -432,18 +399,18 @@ async def test_a_killed_server_leaves_what_was_flushed_and_the_next_one_goes_on(
 
     try:
         async with fresh_database(postgres) as url:
-            async with serving(url, config) as (process, address):
+            async with serving(url, config) as (server, address):
                 await ask(address, "Kept")
                 reader = await asyncpg.connect(url)
                 async with asyncio.timeout(20):
                     while not await reader.fetchval("SELECT count(*) FROM audit WHERE name = 'Kept'"):
                         await asyncio.sleep(0.02)
-                process.kill()
-                await process.wait()
-            async with serving(url, config) as (process, address):
+                server.kill()
+                await server.ended()
+            async with serving(url, config) as (server, address):
                 await ask(address, "Later")
-                process.terminate()
-                await process.wait()
+                server.interrupt()
+                await server.ended()
             names = await reader.fetch("SELECT name FROM audit ORDER BY sequence")
             await reader.close()
             assert [row["name"] for row in names] == ["Kept", "Later"]

@@ -1,9 +1,7 @@
 """What is written to standard error: JSON lines that an operator can follow a request by, and nothing of anybody in them."""
 
-import asyncio
 import json
 import re
-import socket
 import subprocess
 import sys
 import tomllib
@@ -12,7 +10,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
@@ -22,7 +19,7 @@ from gateway.settings import Logging
 from tests.browser import PUBLIC
 from tests.canaries import CANARY, canary
 from tests.canary_walk import CREATE_ACCOUNT, CREATE_KEY, START, Company, Walk, open_company
-from tests.commands import Running, started
+from tests.commands import serving
 from tests.conftest import fresh_database
 from tests.streams.client import signed_in, streaming
 
@@ -52,32 +49,16 @@ async def served(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
     async with fresh_database(postgres) as url, open_company(url) as company:
         tables = tomllib.loads(settings_file(company.door.office.settings, url).decode())
         tables["logging"] = {"requests": "all", "slow_seconds": 0.4}
-        tables["gateway"]["deadline"] = 1.5
+        tables["gateway"]["deadline"] = 5.0
         config = tmp_path_factory.mktemp("logs") / "gateway.toml"
         config.write_bytes(msgspec.toml.encode(tables))
-        port, inside = _free_port(), company.door.url
-        running = await started(url, config, "serve", "--port", str(port))
-        written = asyncio.create_task(running.ended())
-        company.door.url = f"http://127.0.0.1:{port}"
-        try:
-            await _ready(company, running)
+        inside = company.door.url
+        async with serving(url, config) as (running, company.door.url):
             ids = await _journeys(company)
-        finally:
-            company.door.url = inside
             running.interrupt()
-            _, text = await written
+            _, text = await running.ended()
+        company.door.url = inside
         yield Served(company, [json.loads(line) for line in text.splitlines()], text, ids)
-
-
-async def _ready(company: Company, running: Running) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                if (await company.door.fetch(None, "/health/ready"))[0] == 200:
-                    return
-            except aiohttp.ClientError:
-                assert running.alive
-            await asyncio.sleep(0.05)
 
 
 async def _journeys(company: Company) -> dict[str, str]:
@@ -179,19 +160,15 @@ async def _journeys(company: Company) -> dict[str, str]:
         for box in door.boxes.values():
             if box.name != "issuer":
                 box.faults.add(fault)
-        answer = await ask(fault, "owner-moeller", HOME, {"id": door.account_id(1)}, **no_cache)
+        # Only what hangs is waited for, and no longer than it must be.
+        waits = {"X-Request-Timeout": "1.5"} if fault == "hang" else {}
+        answer = await ask(fault, "owner-moeller", HOME, {"id": door.account_id(1)}, **no_cache, **waits)
         assert answer.status == 200
         # By ids, so that the other systems are asked although the CRM fails.
         own = walk.queries(company.of("finance-harbour"))
         await walk.ask(Random(fault).sample(own, 1))
         door.heal()
     return ids
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- nothing of anybody --------------------------------------------------------------------------------------------------
