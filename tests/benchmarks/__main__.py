@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ import msgspec
 import uvloop
 
 from sources.ledger.embedded import EmbeddedPostgres
-from tests.benchmarks import audit, load, rules, scaling
+from tests.benchmarks import audit, instructions, load, rules, scaling
 from tests.benchmarks.contenders import Bench, NoCores, Server, cores, running, running_plain
 from tests.benchmarks.workload import Question, leaves
 
@@ -72,29 +73,31 @@ def main() -> None:
         own, others = cores()
         os.sched_setaffinity(0, others)
         with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
-            if arguments.rules or arguments.scaling:
-                os.sched_setaffinity(0, own)
-                results = (rules if arguments.rules else scaling).run(arguments.quick, _say)
-            elif arguments.audit:
-                results = _audited(Path(folder), own, arguments.quick)
-            else:
-                results = _measured(Path(folder), own, effort, arguments.shape, arguments.cache)
-    except NoCores as reason:
+            results, table = _results(arguments, Path(folder), own, effort)
+    except (NoCores, instructions.NoValgrind) as reason:
         sys.exit(f"make bench: {reason}")
     except (RuntimeError, load.Refused) as reason:
         sys.exit(f"make bench: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)
-    table = _table
-    if arguments.rules:
-        table = rules.table
-    elif arguments.scaling:
-        table = scaling.table
-    elif arguments.audit:
-        table = audit.table
     print(table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(msgspec.to_builtins(results), indent=2) + "\n")
+
+
+def _results(
+    arguments: argparse.Namespace, folder: Path, own: set[int], effort: Effort
+) -> tuple[dict[str, Any], Callable[[dict[str, Any]], str]]:
+    """What was asked for, and how to show it."""
+    if arguments.rules or arguments.scaling:
+        os.sched_setaffinity(0, own)
+        module = rules if arguments.rules else scaling
+        return module.run(arguments.quick, _say), module.table
+    if arguments.audit:
+        return _audited(folder, own, arguments.quick), audit.table
+    if arguments.instructions:
+        return _counted(folder, own, arguments.shape), instructions.table
+    return _measured(folder, own, effort, arguments.shape, arguments.cache), _table
 
 
 def _arguments() -> argparse.Namespace:
@@ -112,6 +115,11 @@ def _arguments() -> argparse.Namespace:
         "--scaling",
         action="store_true",
         help="what up to 100,000 leaves cost, and a document that is first seen, instead",
+    )
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="how many instructions a request takes, by valgrind, instead",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return parser.parse_args()
@@ -134,6 +142,18 @@ def _audited(folder: Path, own: set[int], quick: bool) -> dict[str, Any]:
         _say("starting PostgreSQL ...")
         url = postgres.start(folder / "postgres")
         return uvloop.run(audit.measured(folder, url, own, effort, _say))
+
+
+def _counted(folder: Path, own: set[int], shape: str) -> dict[str, Any]:
+    folder.chmod(0o755)
+    under = instructions.counting(folder)
+    if shape == "plain":
+        return uvloop.run(instructions.measured(running_plain(folder, own, _starting, under), folder, _say))
+    with EmbeddedPostgres() as postgres:
+        _say("starting PostgreSQL ...")
+        url = postgres.start(folder / "postgres")
+        contenders = running(folder, url, own, _starting, instructions.CONTENDERS, under=under)
+        return uvloop.run(instructions.measured(contenders, folder, _say))
 
 
 async def _run(

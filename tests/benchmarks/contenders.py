@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,12 +25,13 @@ from tests.benchmarks.company import company
 from tests.benchmarks.comparison import workload as comparison
 from tests.benchmarks.stub import STAFF, organisation
 from tests.benchmarks.workload import SYSTEMS, Question, questions
+from tests.ports import kept_port
 
 TOP = Path(__file__).parents[2]
 NAMES = ("limit", "gateway", "plain")
 PLAIN_NAMES = ("limit", "gateway")
 """Over upstreams that have the graph's shape already."""
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 class NoCores(Exception):
@@ -52,7 +52,7 @@ class Server:
     """A contender that answers on ``port``."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
-        self.name, self.port = name, port
+        self.name, self.port, self.pid = name, port, process.pid
         self._process = psutil.Process(process.pid)
 
     def cpu_seconds(self) -> float:
@@ -110,12 +110,14 @@ async def running(
     say: Callable[[str], None] = lambda text: None,
     names: Sequence[str] = NAMES,
     cache: bool = False,
+    under: Sequence[str] = (),
 ) -> AsyncIterator[Bench]:
     """All contenders on the core ``own`` over an empty database, with configuration and logs in the folder. The gateway
-    remembers nothing, like the others, unless ``cache``. Raises RuntimeError with the last words of a process that did not start."""
+    remembers nothing, like the others, unless ``cache``. ``under``: the beginning of a command that watches each.
+    Raises RuntimeError with the last words of a process that did not start."""
     world = company()
     async with AsyncExitStack() as stack:
-        processes = _Processes(folder, own, stack, say)
+        processes = _Processes(folder, own, stack, say, under)
         urls = await processes.stub("tests.benchmarks.stub")
         say("the ledger ...")
         await _fill_ledger(database_url, world)
@@ -142,11 +144,14 @@ async def running(
 
 @asynccontextmanager
 async def running_plain(
-    folder: Path, own: set[int], say: Callable[[str], None] = lambda text: None
+    folder: Path,
+    own: set[int],
+    say: Callable[[str], None] = lambda text: None,
+    under: Sequence[str] = (),
 ) -> AsyncIterator[Bench]:
     """The same for upstreams that have the graph's shape already: the gateway's parts beside their limit."""
     async with AsyncExitStack() as stack:
-        processes = _Processes(folder, own, stack, say)
+        processes = _Processes(folder, own, stack, say, under)
         urls = await processes.stub("tests.benchmarks.comparison.stub")
         environment = {f"{name.upper()}_URL": url for name, url in urls.items()}
         environment["BENCH_ISSUER"] = environment.pop("ISSUER_URL")
@@ -163,9 +168,15 @@ class _Processes:
     """Starts the stub beside the core under measurement and the servers on it; the stack ends them."""
 
     def __init__(
-        self, folder: Path, own: set[int], stack: AsyncExitStack, say: Callable[[str], None]
+        self,
+        folder: Path,
+        own: set[int],
+        stack: AsyncExitStack,
+        say: Callable[[str], None],
+        under: Sequence[str],
     ) -> None:
         self._folder, self._own, self._stack, self._say = folder, own, stack, say
+        self._under = under
 
     async def stub(self, module: str) -> dict[str, str]:
         """Where it has what, by name."""
@@ -182,11 +193,12 @@ class _Processes:
     async def server(self, name: str, command: list[str], environment: Mapping[str, str]) -> Server:
         """A contender, ready to be asked."""
         self._say(f"{name} ...")
-        port = _free_port()
+        port = self._stack.enter_context(kept_port())
         process = self._start(
             name,
             [*command, "--port", str(port)],
             self._own,
+            self._under,
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
         )
@@ -194,7 +206,7 @@ class _Processes:
         return Server(name, process, port)
 
     def _start(
-        self, name: str, command: list[str], core: set[int], **options: Any
+        self, name: str, command: list[str], core: set[int], under: Sequence[str] = (), **options: Any
     ) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
         before = os.sched_getaffinity(0)
@@ -203,7 +215,7 @@ class _Processes:
         try:
             # In a session of its own: Ctrl-C is for us, who then end each child by its id.
             process = subprocess.Popen(
-                [sys.executable, *command], cwd=TOP, stderr=log, start_new_session=True, **options
+                [*under, sys.executable, *command], cwd=TOP, stderr=log, start_new_session=True, **options
             )
         finally:
             os.sched_setaffinity(0, before)
@@ -261,13 +273,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
     return json.dumps(value)  # texts, numbers, booleans and lists of them are written alike
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _answers(name: str, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:

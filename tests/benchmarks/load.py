@@ -10,7 +10,7 @@ import msgspec
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
-MOST_SECONDS = 60
+MOST_SECONDS = 300
 """For one run, whatever was asked for."""
 
 

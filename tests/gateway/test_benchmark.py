@@ -10,6 +10,7 @@ import pytest_asyncio
 from tests.benchmarks import load
 from tests.benchmarks.__main__ import canonical
 from tests.benchmarks.contenders import Bench, NoCores, cores, running, running_plain
+from tests.benchmarks.instructions import NoValgrind, counting
 from tests.benchmarks.workload import leaves
 from tests.conftest import fresh_database
 
@@ -69,3 +70,12 @@ async def _require_the_same(bench: Bench, number: int, counted: Sequence[str]) -
     assert calls == calls[:1] * len(bench.servers)
     assert different == different[:1] * len(bench.servers)
     return calls[0]
+
+
+def test_who_wants_instructions_counted_without_valgrind_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(NoValgrind, match="install valgrind"):
+        counting(tmp_path)
