@@ -166,7 +166,7 @@ async def test_a_known_key_costs_no_query_while_the_ledger_is_heard(door, querie
         return queries("api_keys.digest") - before
 
     assert await look_ups() == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         # What PostgreSQL still had to say of the new key makes this process forget it once more.
         while await look_ups():
             pass
@@ -188,7 +188,7 @@ async def test_a_revoked_key_is_refused_at_once_in_every_process(door):
 
 
 async def _until_refused(office: Office, headers: Headers) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while await office.signin.principal(headers):
             await asyncio.sleep(0)
 
@@ -201,7 +201,7 @@ async def test_a_key_ends_when_it_expires(door):
         "UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE id = $1", new["apiKey"]["id"]
     )
     await connection.close()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while (answer := await door.ask(None, WHO, token=new["secret"])).status != 401:
             pass
     assert "expired" in answer.errors[0]["message"]
@@ -247,7 +247,7 @@ async def test_what_was_written_into_the_book_by_hand_opens_nothing_more(door):
     await connection.execute("UPDATE api_keys SET scopes = $1 WHERE account_id = $2", greedy, own)
     await connection.execute("UPDATE service_accounts SET scopes = $1 WHERE id = $2", greedy, own)
     await connection.close()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while (viewer := (await door.ask(None, WHO, token=new["secret"])).data["viewer"])["scopes"] == [
             "invoices:read"
         ]:
@@ -329,7 +329,7 @@ async def test_staff_who_act_for_a_customer_make_the_customers_keys_with_no_scop
 async def test_the_last_use_is_noted_once_a_minute_and_nobody_forgets_anything_for_it(door, queries):
     new = await made(door)
     await door.ask(None, WHO, token=new["secret"])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (used := await last_used(door, new["apiKey"]["id"])):
             pass
     assert abs(datetime.fromisoformat(used) - datetime.now(UTC)) < timedelta(seconds=60)

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from sources.transport.smtp import Encryption
 from tests.browser import PUBLIC, Browser
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
+from tests.ports import kept_port
 
 ERRORS = "userErrors { code message field }"
 OPERATION = "operation { id repeated }"
@@ -263,7 +263,7 @@ async def test_a_membership_ends_by_itself(door, database):
     assert set_["member"]["state"] == "ACTIVE"
     assert datetime.fromisoformat(set_["member"]["endsAt"]) == datetime.fromisoformat(until)
     await database.execute("UPDATE members SET ends_at = now() - interval '1 second' WHERE id = $1", id_)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await door.ask("standard-harbour", WHO)).data["viewer"]["organisation"] is not None:
             await asyncio.sleep(0.02)
     back = await change(door, "owner-harbour", "setMemberEnd", memberId=id_, endsAt=None)
@@ -610,11 +610,10 @@ async def test_without_a_token_nothing_is_accepted(door):
 
 
 @pytest.fixture
-def unused_port() -> int:
+def unused_port() -> Iterator[int]:
     """Nobody listens there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]  # type: ignore[no-any-return]
+    with kept_port() as port:
+        yield port
 
 
 # -- mail ------------------------------------------------------------------------------------------------------------

@@ -473,7 +473,7 @@ async def test_connections_that_stay_open_are_counted_while_they_do(watched: Doo
         streaming(watched, "owner-harbour", "subscription { viewer { id } }"),
     ):
         assert await open_now() == {"websocket": 2, "event-stream": 1}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await open_now() != {"websocket": 0, "event-stream": 0}:
             await asyncio.sleep(0.01)
 

@@ -215,7 +215,7 @@ async def test_signing_in_and_out_are_in_the_audit_trail(browser: Browser, porta
     await browser.call("POST", "/session/sign-out", {})
     connection = await asyncpg.connect(portal_url)
     found: list[tuple[str, str, str]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(found) < 4:
             rows = await connection.fetch(
                 "SELECT * FROM audit WHERE credential = $1 AND kind LIKE 'sign-%' ORDER BY sequence", session

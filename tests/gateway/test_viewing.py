@@ -344,7 +344,7 @@ async def test_owners_read_that_staff_viewed_and_what_they_saw(door: Door) -> No
         nodes: list[dict[str, Any]] = (await door.ask(persona, log)).data["auditLog"]["nodes"]
         return nodes
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not any(one["name"] == seen_name for one in await entries("owner-harbour")):
             await asyncio.sleep(0.05)
     ours = await entries("owner-harbour")
@@ -372,7 +372,7 @@ async def test_a_socket_that_views_closes_when_the_viewing_ends(door: Door) -> N
         assert told == {"viewing": {"id": id_}, "viewedBy": {"name": "Sam Support"}}
         await door.ask("support", END, {"input": {"idempotencyKey": uuid4().hex, "viewingId": id_}})
 
-        assert (await socket.closed(5))[0] == 4403
+        assert (await socket.closed())[0] == 4403
 
 
 async def test_a_socket_that_views_closes_when_the_member_is_removed(door: Door) -> None:
@@ -380,7 +380,7 @@ async def test_a_socket_that_views_closes_when_the_member_is_removed(door: Door)
     async with signed_in(door, "support", viewAs=id_) as socket:
         await remove(door, "finance-harbour")
 
-        assert (await socket.closed(5))[0] == 4403
+        assert (await socket.closed())[0] == 4403
 
 
 async def test_a_socket_that_views_closes_when_the_viewing_expires(door: Door) -> None:
@@ -392,19 +392,19 @@ async def test_a_socket_that_views_closes_when_the_viewing_expires(door: Door) -
         member=await member_id(door, "owner-harbour"),
         reason=WHY,
         created_at=now,
-        expires_at=now + timedelta(seconds=1.5),
+        expires_at=now + timedelta(seconds=4),
     )
     await door.office.ledger.viewings.begin(short)
     async with signed_in(door, "support", viewAs=short.id) as socket:
-        assert (await socket.closed(6))[0] == 4403
+        assert (await socket.closed())[0] == 4403
     assert datetime.now(UTC) >= short.expires_at
 
 
 async def test_a_socket_that_views_closes_when_the_staffs_token_expires(door: Door) -> None:
     id_ = await viewing(door, "owner-harbour")
-    token = door.issuer.token("support", exp=int(time.time()) + 2)
+    token = door.issuer.token("support", exp=int(time.time()) + 4)
     async with signed_in(door, token=token, viewAs=id_) as socket:
-        assert (await socket.closed(7))[0] == 4401
+        assert (await socket.closed())[0] == 4401
 
 
 async def test_another_persons_viewing_opens_no_socket(door: Door) -> None:

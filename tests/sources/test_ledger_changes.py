@@ -25,7 +25,7 @@ async def watching(ledger: Ledger) -> AsyncIterator[Ledger]:
 
 
 async def soon(awaited: object) -> Change:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await awaited  # type: ignore[misc,no-any-return]
 
 

@@ -110,13 +110,13 @@ async def test_suspended_and_ended_members_have_no_membership(book):
 
 async def test_a_membership_that_is_remembered_still_ends_by_itself(book):
     book.watch()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not book.changes.heard:
             await asyncio.sleep(0.01)
-    soon = datetime.now(UTC) + timedelta(seconds=1)
+    soon = datetime.now(UTC) + timedelta(seconds=3)
     await book.members.add(member("cora", "standard", ends_at=soon), BOSS)
     assert await roles_of(book, "cora") == {"acme": ("standard",)}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while datetime.now(UTC) < soon:
             assert await roles_of(book, "cora") in ({"acme": ("standard",)}, {})
     assert await roles_of(book, "cora") == {}
@@ -125,13 +125,13 @@ async def test_a_membership_that_is_remembered_still_ends_by_itself(book):
 async def test_a_removal_is_seen_at_once_by_another_process_that_remembered(book, elsewhere):
     await book.members.add(member("ben", "standard"), BOSS)
     elsewhere.watch()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not elsewhere.changes.heard:
             await asyncio.sleep(0.01)
     with elsewhere.changes.listen("members") as listener:
         assert await roles_of(elsewhere, "ben") == {"acme": ("standard",)}
         await book.members.remove("acme", "acme-ben", BOSS)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await listener.change()).books == {"members"}
     assert await roles_of(elsewhere, "ben") == {}
 
@@ -451,7 +451,7 @@ async def test_who_is_a_member_already_claims_nothing_however_often_they_ask(boo
     await book.members.add(member("pet", "standard"), BOSS)
     await book.members.add(member(None, "owner", id="m1", external_id="oid-1"), BOSS)
     book.watch()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not book.changes.heard:
             await asyncio.sleep(0.01)
     connection = await asyncpg.connect(database_url)
@@ -459,7 +459,7 @@ async def test_who_is_a_member_already_claims_nothing_however_often_they_ask(boo
         for _ in range(3):
             assert await roles_of(book, "pet", external_ids=("oid-1",)) == {"acme": ("standard",)}
         await connection.execute("NOTIFY gateway_ledger, 'the end'")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await listener.change()).books == {"the end"}
     await connection.close()
     (unclaimed,) = await book.members.members(["m1"])

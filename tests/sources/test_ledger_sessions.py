@@ -78,8 +78,8 @@ async def listens(ledger: Ledger) -> bool:
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for a condition, not for a time; fails after five seconds."""
-    async with asyncio.timeout(5):
+    """Waits for a condition, not for a time; fails after half a minute."""
+    async with asyncio.timeout(30):
         while not await true():
             await asyncio.sleep(0.01)
 
