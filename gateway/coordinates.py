@@ -1,7 +1,8 @@
 """Which fields an operation asks for, by coordinate, as the audit trail names them."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
+from sys import intern
 from typing import Any, NamedTuple
 
 from graphql import (
@@ -50,8 +51,7 @@ class Coordinates:
         operation: OperationDefinitionNode,
         policy: Policy,
     ) -> None:
-        self._schema, self._operation, self._policy = schema, operation, policy
-        self._fragments = {
+        fragments = {
             found.name.value: found
             for found in document.definitions
             if isinstance(found, FragmentDefinitionNode)
@@ -62,7 +62,10 @@ class Coordinates:
             if _is_boolean(variable.type)
         }
         """Variables that may leave something out, with their defaults."""
-        self._chosen = lru_cache(maxsize=KEPT_CHOICES)(self._walked)
+        # Not by a method of its own: then it would hold itself, and wait for the garbage collector when it is forgotten.
+        self._chosen = lru_cache(maxsize=KEPT_CHOICES)(
+            partial(_walked, schema, operation, policy, fragments, tuple(self._booleans))
+        )
 
     def asked(self, held: frozenset[str], variables: Mapping[str, Any]) -> Asked:
         """By a caller who holds these. What is denied, and what stands below it, is not read."""
@@ -73,49 +76,59 @@ class Coordinates:
             )
         return self._chosen(held, choices)
 
-    def _walked(self, held: frozenset[str], choices: tuple[bool, ...]) -> Asked:
-        denied, chosen = self._policy.denied(held), dict(zip(self._booleans, choices, strict=True))
-        places: set[Place] = set()
-        refused: set[Place] = set()
-        root = self._schema.get_root_type(self._operation.operation)
-        todo: list[tuple[Any, SelectionSetNode]] = [(root, self._operation.selection_set)]
-        spread: set[str] = set()
-        while todo:
-            parent, selections = todo.pop()
-            for selection in selections.selections:
-                if _left_out(selection, chosen):
+
+def _walked(
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode,
+    policy: Policy,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    booleans: tuple[str, ...],
+    held: frozenset[str],
+    choices: tuple[bool, ...],
+) -> Asked:
+    denied, chosen = policy.denied(held), dict(zip(booleans, choices, strict=True))
+    places: set[Place] = set()
+    refused: set[Place] = set()
+    root = schema.get_root_type(operation.operation)
+    todo: list[tuple[Any, SelectionSetNode]] = [(root, operation.selection_set)]
+    spread: set[str] = set()
+    while todo:
+        parent, selections = todo.pop()
+        for selection in selections.selections:
+            if _left_out(selection, chosen):
+                continue
+            if isinstance(selection, FragmentSpreadNode):
+                name = selection.name.value
+                if name not in spread:
+                    spread.add(name)
+                    fragment = fragments[name]
+                    type_ = schema.type_map[fragment.type_condition.name.value]
+                    todo.append((type_, fragment.selection_set))
+            elif isinstance(selection, FieldNode):
+                place = (parent.name, selection.name.value)
+                field = schema.get_field(parent, selection.name.value)
+                if place in denied:
+                    refused.add(place)
+                if field is None or place in denied or place[1] == "__typename":
                     continue
-                if isinstance(selection, FragmentSpreadNode):
-                    name = selection.name.value
-                    if name not in spread:
-                        spread.add(name)
-                        fragment = self._fragments[name]
-                        type_ = self._schema.type_map[fragment.type_condition.name.value]
-                        todo.append((type_, fragment.selection_set))
-                elif isinstance(selection, FieldNode):
-                    place = (parent.name, selection.name.value)
-                    field = self._schema.get_field(parent, selection.name.value)
-                    if place in denied:
-                        refused.add(place)
-                    if field is None or place in denied or place[1] == "__typename":
-                        continue
-                    places.add(place)
-                    if selection.selection_set and not place[1].startswith("__"):
-                        todo.append((get_named_type(field.type), selection.selection_set))
-                else:
-                    condition: Any = getattr(selection, "type_condition", None)
-                    type_ = self._schema.type_map[condition.name.value] if condition else parent
-                    todo.append((type_, selection.selection_set))  # type: ignore[attr-defined]
-        coordinates = _names(places)
-        declared = self._policy.rules.of_field
-        personal = {declared[place].personal for place in places if place in declared}
-        called = self._operation.name.value if self._operation.name else None
-        categories = tuple(sorted(filter(None, personal)))
-        return Asked(self._operation.operation, called, coordinates, categories, _names(refused))
+                places.add(place)
+                if selection.selection_set and not place[1].startswith("__"):
+                    todo.append((get_named_type(field.type), selection.selection_set))
+            else:
+                condition: Any = getattr(selection, "type_condition", None)
+                type_ = schema.type_map[condition.name.value] if condition else parent
+                todo.append((type_, selection.selection_set))  # type: ignore[attr-defined]
+    coordinates = _names(places)
+    declared = policy.rules.of_field
+    personal = {declared[place].personal for place in places if place in declared}
+    called = operation.name.value if operation.name else None
+    categories = tuple(sorted(filter(None, personal)))
+    return Asked(operation.operation, called, coordinates, categories, _names(refused))
 
 
 def _names(places: set[Place]) -> tuple[str, ...]:
-    return tuple(sorted(f"{type_name}.{field}" for type_name, field in places))
+    # The schema's names, of which there is one each, however many documents are kept.
+    return tuple(sorted(intern(f"{type_name}.{field}") for type_name, field in places))
 
 
 def _is_boolean(type_: Any) -> bool:

@@ -1,8 +1,8 @@
 """What a request may be at most: its size, its shape, and an estimate of the rows and calls that it would cost."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from graphql import (
@@ -46,9 +46,12 @@ MAX_ROWS = 20_000
 MAX_CALLS_PER_ROW = 200
 """Of all fields that have no batch at their source (``batched(call_per_row=True)``), were every page full."""
 
-CACHED_DOCUMENTS = 250
 CACHED_LENGTH = 8_000
 """Of the longest document that is kept."""
+CACHED_BYTES = 64 << 20
+"""Of all documents that are kept together, as estimated."""
+DOCUMENT_BYTES, TOKEN_BYTES = 15_000, 650
+"""That a document takes, and more for each of its tokens: a token, a node, and where it stands."""
 
 
 class LimitExceeded(GraphQLError):
@@ -65,8 +68,37 @@ _SIZES = ("first", "last", "ids")
 def prepare(schema: GraphQLSchema, text: str) -> "Prepared":
     """A document parsed and validated within the limits, once for all its requests. Raises GraphQLError where the text is
     no document."""
-    # A long document is prepared anew each time, so that such cannot fill the memory.
-    return _prepare(schema, text) if len(text) <= CACHED_LENGTH else Prepared(schema, text)
+    if len(text) > CACHED_LENGTH:
+        return Prepared(schema, text)  # anew each time: few are so long
+    known = _documents.get((schema, text))
+    return known if known is not None else _documents.add((schema, text), Prepared(schema, text))
+
+
+class _Documents:
+    """The documents that were asked for last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[GraphQLSchema, str], Prepared] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[GraphQLSchema, str]) -> "Prepared | None":
+        """None where it is not kept."""
+        known = self._kept.get(key)
+        if known is not None:
+            self._kept.move_to_end(key)
+        return known
+
+    def add(self, key: tuple[GraphQLSchema, str], prepared: "Prepared") -> "Prepared":
+        """The same, kept in the place of those that were not asked for the longest."""
+        self._kept[key] = prepared
+        self._bytes += prepared.bytes
+        while self._bytes > CACHED_BYTES:
+            _, forgotten = self._kept.popitem(last=False)
+            self._bytes -= forgotten.bytes
+        return prepared
+
+
+_documents = _Documents()
 
 
 # -- the document -----------------------------------------------------------------------------------------------
@@ -78,6 +110,8 @@ class Prepared:
     def __init__(self, schema: GraphQLSchema, text: str) -> None:
         self._schema = schema
         self.document = parse(text, max_tokens=MAX_TOKENS)
+        self.bytes = DOCUMENT_BYTES + TOKEN_BYTES * _unlinked(self.document)
+        """That it takes, as estimated."""
         operations = _operations(self.document)
         self._several = len(operations) > 1
         self._operations: dict[str | None, OperationDefinitionNode] = {}
@@ -91,7 +125,8 @@ class Prepared:
             self._errors = _too_large(self.document) or validate(schema, self.document)
         except RecursionError:
             self._errors = [LimitExceeded("the document's fragments are nested too deeply")]
-        self._too_dear = lru_cache(maxsize=16)(self._estimated)
+        # Not by a method of its own: then it would hold itself, and wait for the garbage collector when it is forgotten.
+        self._too_dear = lru_cache(maxsize=16)(partial(_estimated, schema, self.document, self._operations))
         self._sizing = _sizing(self.document)
         self._coordinates: dict[str | None, Coordinates] = {}
         self._paths: dict[str | None, Paths] = {}
@@ -178,13 +213,27 @@ class Prepared:
             if name in variables and (size := _size_of(variables[name])) is not None
         )
 
-    def _estimated(
-        self, operation_name: str | None, sizes: tuple[tuple[str, int], ...]
-    ) -> list[GraphQLError]:
-        return _too_dear(self._schema, self.document, self._operations[operation_name], dict(sizes))
+
+def _unlinked(document: DocumentNode) -> int:
+    """How many tokens a new document has. They know each other in both directions, so that a forgotten document would
+    wait for the garbage collector's rarest round, and a flood of them could fill the memory until then."""
+    count = 0
+    token = document.loc.start_token if document.loc else None
+    while token is not None:
+        following, token.prev, token.next = token.next, None, None
+        token = following
+        count += 1
+    return count
 
 
-_prepare = lru_cache(maxsize=CACHED_DOCUMENTS)(Prepared)
+def _estimated(
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    operations: Mapping[str | None, OperationDefinitionNode],
+    operation_name: str | None,
+    sizes: tuple[tuple[str, int], ...],
+) -> list[GraphQLError]:
+    return _too_dear(schema, document, operations[operation_name], dict(sizes))
 
 
 def _too_large(document: DocumentNode) -> list[GraphQLError]:

@@ -1,11 +1,14 @@
 """What a request may be at most: refused with LIMIT_EXCEEDED before anything is fetched."""
 
+import gc
 import json
+import tracemalloc
 
 import pytest
-from graphql import get_introspection_query
+from graphql import DocumentNode, get_introspection_query
 
-from gateway.limits import MAX_ALIASES, MAX_CALLS_PER_ROW, MAX_DEPTH, MAX_ROWS, prepare
+from gateway import limits
+from gateway.limits import MAX_ALIASES, MAX_CALLS_PER_ROW, MAX_DEPTH, MAX_ROWS, Prepared, prepare
 from resolvers.schema import build_schema
 from tests.door import Answer, Door
 
@@ -255,3 +258,63 @@ def test_all_that_costs_a_call_per_row_counts_together() -> None:
 
 def test_a_document_is_prepared_once() -> None:
     assert prepare(SCHEMA, "{ viewer { id } }") is prepare(SCHEMA, "{ viewer { id } }")
+
+
+def kept_documents(text: str) -> int:
+    """How many parsed documents of this text are in memory."""
+    return sum(
+        1
+        for found in gc.get_objects()
+        if type(found) is DocumentNode and found.loc is not None and found.loc.source.body == text
+    )
+
+
+def test_a_forgotten_document_is_let_go_of_at_once_and_not_by_the_garbage_collector() -> None:
+    schema = build_schema()
+    text = 'query Own { viewer { name } accounts(first: 2) { nodes { id } } }'
+    prepared = Prepared(schema.graphql, text)
+    assert prepared.refusals("Own", {}, only_query=False) == []
+    assert prepared.asked("Own", schema.policy, frozenset(), {})
+    assert prepared.paths("Own", schema.policy)
+    gc.collect()  # what validating leaves behind
+    assert kept_documents(text) == 1
+    gc.disable()
+    try:
+        del prepared
+        assert kept_documents(text) == 0
+    finally:
+        gc.enable()
+
+
+def test_documents_are_kept_up_to_a_size_and_the_last_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def text(number: int) -> str:
+        return f"query Number{number} {{ viewer {{ {'name ' * 500}}} }}"
+
+    size = Prepared(SCHEMA, text(0)).bytes
+    monkeypatch.setattr(limits, "CACHED_BYTES", 4 * size)
+    monkeypatch.setattr(limits, "_documents", limits._Documents())
+
+    first = prepare(SCHEMA, text(1))
+    for number in range(2, 9):
+        prepare(SCHEMA, text(number))
+        assert prepare(SCHEMA, text(1)) is first  # asked for again and again
+    gc.collect()
+
+    assert [kept_documents(text(number)) for number in range(1, 9)] == [1, 0, 0, 0, 0, 1, 1, 1]
+
+
+def test_documents_take_no_more_memory_than_is_counted() -> None:
+    schema = build_schema()
+    for dense in ("id " * 1500, "... on Viewer { name } " * 200, "organisations { id } " * 300):
+        texts = [f"query Number{number} {{ viewer {{ {dense} }} }}" for number in range(5)]
+        prepare(SCHEMA, texts[0]).asked(None, schema.policy, frozenset(), {})
+        gc.collect()
+        tracemalloc.start()
+        kept = [Prepared(schema.graphql, text) for text in texts]
+        for prepared in kept:
+            prepared.refusals(None, {}, only_query=False)
+            prepared.asked(None, schema.policy, frozenset(), {})
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert taken < sum(prepared.bytes for prepared in kept) < 4 * taken
