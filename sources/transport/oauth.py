@@ -6,6 +6,7 @@ The token requests are Authlib's; what is here is when to make them, and that a 
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from random import uniform
@@ -35,6 +36,12 @@ EARLY = timedelta(seconds=60)
 
 TOKEN_SECONDS = 30.0
 """What a token request may take, whatever is left to the request that needed it."""
+
+LONGEST_LIFE_SECONDS = 1e9
+"""Of an access token, some thirty years: whoever says more has said nothing."""
+
+_TOKEN = re.compile(r"[\x20-\x7e]+")
+"""RFC 6749, appendix A."""
 
 ClientAuth = str | Callable[[Any, str, str, MutableMapping[str, str], bytes], tuple[str, Any, bytes]]
 """How the token endpoint wants to know the client: one of Authlib's names, or a function in Authlib's form."""
@@ -242,6 +249,7 @@ class TokenEndpoint:
                     transport=GuardedTransport(self._addresses),
                 ) as client,
             ):
+                client.register_compliance_hook("access_token_response", _understood)
                 answer = await client.fetch_token(self._url, **form)
         except OAuthError as error:
             if error.error == "invalid_grant":
@@ -261,6 +269,31 @@ class TokenEndpoint:
                 raise InvalidGrant(source, "the token endpoint refused the grant")
             raise SourceRejected(source, "the token endpoint gave no access token")
         return dict(answer)
+
+
+def _understood(response: httpx2.Response) -> httpx2.Response:
+    """The answer without what cannot be what it is called. A refresh token that works once is lost with an answer that is
+    thrown away as a whole, for the sake of its time."""
+    try:
+        said = json.loads(response.content)
+    except ValueError:
+        return response
+    if not isinstance(said, dict):
+        return response
+    for name in ("access_token", "refresh_token"):
+        if not (isinstance(token := said.get(name), str) and _TOKEN.fullmatch(token)):
+            said.pop(name, None)
+    said["expires_in"] = _seconds(said.get("expires_in"))
+    said.pop("expires_at", None)  # Authlib's own word
+    return httpx2.Response(response.status_code, json=said, request=response.request)
+
+
+def _seconds(told: Any) -> float | None:
+    try:
+        seconds = float(told)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < LONGEST_LIFE_SECONDS else None
 
 
 _PRIVATE = "the token endpoint stands for a private address; list it in private_addresses if it may be called"
@@ -292,7 +325,7 @@ def _access(token: str, expires_at: datetime | None) -> _Access:
 def _expiry(answer: Mapping[str, Any]) -> datetime | None:
     """None where the vendor does not say: then only a 401 shows it."""
     seconds = answer.get("expires_in")
-    return None if seconds is None else datetime.now(UTC) + timedelta(seconds=float(seconds))
+    return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 def _expired(expires_at: datetime | None) -> bool:

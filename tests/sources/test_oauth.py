@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 import pytest_asyncio
+from starlette.requests import Request as Incoming
+from starlette.responses import Response
+from starlette.routing import Route
 
+from sources.ledger.book import Ledger
 from sources.ports.errors import SourceRejected, SourceUnavailable
-from sources.sandbox.server import serve
+from sources.sandbox.server import Sandbox, serve
 from sources.transport.addresses import Addresses
 from sources.transport.http import Request
-from sources.transport.oauth import ClientCredentials, TokenEndpoint
+from sources.transport.oauth import ClientCredentials, StoredRefreshToken, TokenEndpoint
 from sources.vendors.xero.sandbox import CUSTOM_CONNECTION, sandbox
 
 LOOPBACK = Addresses(["127.0.0.1", "::1"])
@@ -109,3 +113,42 @@ async def test_a_redirecting_token_endpoint_is_not_followed(xero):
     with pytest.raises(SourceUnavailable):
         await endpoint.ask(grant_type="client_credentials")
     assert box.log.count() == 1
+
+
+@pytest.mark.parametrize(
+    "life", ['"1800.5"', '"soon"', "1e308", "NaN", "[1]", "-5", "0", "null", '{"seconds": 1800}', "true"]
+)
+async def test_a_refresh_token_that_works_once_is_kept_whatever_is_said_of_the_access_tokens_life(
+    ledger: Ledger, life: str
+) -> None:
+    async def answer(request: Incoming) -> Response:
+        return Response(f'{{"access_token": "first", "refresh_token": "second", "expires_in": {life}}}')
+
+    async with serve(Sandbox("vendor", [Route("/token", answer, methods=["POST"])])) as running:
+        auth = StoredRefreshToken(
+            "vendor",
+            f"{running.url}/token",
+            "client",
+            "secret",
+            store=ledger.tokens,
+            first_refresh_token="once",
+            addresses=LOOPBACK,
+        )
+        request = Request("GET", "/", {})
+        await auth.authorise(request)
+
+    assert request.headers["Authorization"] == "Bearer first"
+    kept = await ledger.tokens.load("vendor")
+    assert kept is not None
+    assert kept.refresh_token == "second"
+
+
+@pytest.mark.parametrize("said", ["5", '["a"]', '"a\\r\\nX-Other: b"', '"\\ud800"', '""'])
+async def test_a_token_that_is_none_is_refused(said: str) -> None:
+    async def answer(request: Incoming) -> Response:
+        return Response(f'{{"access_token": {said}}}')
+
+    async with serve(Sandbox("vendor", [Route("/token", answer, methods=["POST"])])) as running:
+        auth = ClientCredentials("vendor", f"{running.url}/token", "client", "secret", addresses=LOOPBACK)
+        with pytest.raises(SourceRejected, match="no access token"):
+            await auth.authorise(Request("GET", "/", {}))
