@@ -1,20 +1,18 @@
-"""The Starlette application: the request's way from the socket, readable top to bottom."""
+"""The gateway over its settings: every route, put together."""
 
-import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import date
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.asgi import GRAPHQL, Gateway
 from gateway.audit import NOT_THERE
 from gateway.audit_export import export
-from gateway.client import Clients, Entrance
-from gateway.endpoint import GraphQLEndpoint
+from gateway.collector import spare_the_collector
 from gateway.errors import log_sources, of_source
 from gateway.files import FIELDS, content, disposition, media_type
 from gateway.graphiql import GraphiQLConfig
@@ -22,19 +20,15 @@ from gateway.graphiql import routes as graphiql_routes
 from gateway.metrics import Metrics
 from gateway.office import Office
 from gateway.scim.routes import ScimRoutes
-from gateway.session.routes import allow_portals
 from gateway.session.routes import routes as session_routes
 from gateway.settings import Settings
 from gateway.signin.refused import SignInRefused, challenge
 from gateway.sockets import GraphQLSocket
 from gateway.terms import terms
-from gateway.tracing import Traced
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
 from sources.transport.deadline import deadline
-
-GRAPHQL = "/graphql"
 
 READY_SECONDS = 2.0
 """For the database to answer whoever asks whether to send requests here."""
@@ -47,7 +41,7 @@ def create_app(
     graphiql: GraphiQLConfig | None = None,
     graphiql_routes_before: Sequence[BaseRoute] = (),
     today: Callable[[], date] | None = None,
-) -> "Gateway":
+) -> Gateway:
     """The gateway over these settings; ``today`` takes the clock's place. Raises OwnFieldError or PolicyError when the
     settings cannot work."""
     office = Office(settings, database_url, today)
@@ -105,51 +99,8 @@ def create_app(
     return Gateway(office, routes, lifespan)
 
 
-class Gateway(Starlette):
-    """Everything passes the entrance; an operation over HTTP goes from there straight to its endpoint, for which
-    Starlette's middleware, router and error answers would be a sixth of what a small operation costs. An exception that
-    leaves the endpoint is answered by the server: 500, with nothing of it."""
-
-    def __init__(
-        self,
-        office: Office,
-        routes: Sequence[BaseRoute],
-        lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
-    ) -> None:
-        self._endpoint = GraphQLEndpoint(office)
-        # The router has it for the sake of what is nearly its path.
-        super().__init__(routes=[Route(GRAPHQL, self._endpoint), *routes], lifespan=lifespan)
-        self.state.office = office
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """Outermost comes what lets a portal's page read the answer, also where it is that nobody is let in."""
-        office: Office = self.state.office
-        settings, endpoint, others = office.settings, self._endpoint, super().build_middleware_stack()
-
-        def inside(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            to_graphql = scope["type"] == "http" and scope["path"] == GRAPHQL
-            return (endpoint if to_graphql else others)(scope, receive, send)
-
-        entrance = Entrance(
-            Traced(inside, office) if settings.telemetry.endpoint else inside,
-            Clients(settings.door.trusted_proxies),
-            office.requests,
-            # Whoever is not let in is told of to the trail, which runs by the time that requests come.
-            refused=lambda client, code: office.audit.refused(client, code),
-        )
-        return allow_portals(entrance, settings.signin.sessions) if settings.signin.sessions else entrance
-
-
 def _refused(refused: SignInRefused) -> Response:
     return JSONResponse({"message": str(refused), **refused.extensions}, refused.status, challenge(refused))
-
-
-def spare_the_collector() -> None:
-    """For a process that has started. A dashboard makes some 20,000 objects and drops them whole, which by default means
-    thirty looks through everything that lives as long as the process. Reference counts free almost all of it."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def _live(request: Request) -> Response:

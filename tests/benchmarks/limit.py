@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.app import spare_the_collector
+from gateway.collector import spare_the_collector
 from tests.benchmarks.stub import organisation
 from tests.benchmarks.vendors import ALL, ISSUED, Config, Link, Vendors, in_two
 

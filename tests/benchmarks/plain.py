@@ -27,7 +27,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.permission import BasePermission
 from strawberry.schema.config import StrawberryConfig
 
-from gateway.app import spare_the_collector
+from gateway.collector import spare_the_collector
 from permissions.roles import Roles
 from tests.benchmarks import limit
 from tests.benchmarks.vendors import ALL, ISSUED, Config, Vendors, in_two

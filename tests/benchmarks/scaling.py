@@ -14,7 +14,7 @@ import orjson
 from graphql import parse, validate
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from gateway.app import spare_the_collector
+from gateway.collector import spare_the_collector
 from gateway.execution.engine import Engine
 from gateway.limits import Prepared
 from gateway.operations import encoded

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from yarl import URL
 
-from gateway.app import spare_the_collector
+from gateway.collector import spare_the_collector
 from tests.benchmarks.comparison.server import upstream_urls
 
 Row = dict[str, Any]

@@ -16,8 +16,9 @@ from typing import Any, cast
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 
-from gateway.app import Gateway, spare_the_collector
+from gateway.asgi import Gateway
 from gateway.audit import AuditTrail
+from gateway.collector import spare_the_collector
 from gateway.demo_issuer import AUDIENCE
 from gateway.execution.engine import Engine
 from gateway.office import Office
