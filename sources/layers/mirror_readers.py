@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sources.ports.errors import SourceBadResponse
+from sources.ports.errors import UNREADABLE, SourceBadResponse
 from sources.ports.mirror import MirrorRow
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def each(
     for raw in page:
         try:
             record = msgspec.json.decode(raw, type=type_)
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNREADABLE as error:
             failure = error
             unfit.append(_id(raw))
             continue
@@ -142,5 +142,5 @@ def _without_zeros(value: Any) -> Any:
 def _id(raw: msgspec.Raw) -> str | None:
     try:
         return str(msgspec.json.decode(raw, type=_Named).id)
-    except (msgspec.DecodeError, ValueError):
+    except UNREADABLE:
         return None

@@ -17,6 +17,8 @@ one row's answer and raise it when the whole batch failed.
 
 import re
 
+import msgspec
+
 _WORD = re.compile(r"[A-Za-z0-9_.:/+=-]{1,128}|[A-Za-z][A-Za-z_' ]{0,59}")
 
 
@@ -24,6 +26,10 @@ def word(said: object) -> str | None:
     """What a vendor calls an error or a request by, as far as it looks like that: anything else may quote somebody, and these
     reach logs."""
     return said if isinstance(said, str) and _WORD.fullmatch(said) else None
+
+
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding a body raises that is cut off, no text, of another form, or nested without end."""
 
 
 class SourceError(Exception):

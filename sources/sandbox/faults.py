@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
-Spoiled = Literal["html", "truncated", "malformed_row", "malformed_rows", "missing_id", "duplicate_row"]
-"""Faults of an answer's body: another page altogether, half of it, or one row (or each) that is not as described."""
+Spoiled = Literal[
+    "html", "truncated", "nested", "malformed_row", "malformed_rows", "missing_id", "duplicate_row"
+]
+"""Faults of an answer's body: another page altogether, half of it, nothing but beginnings, or one row (or each) that is not as described."""
 
 Kind = Literal["slow", "hang", "fail", "rate_limit", "garbage", "drop"] | Spoiled
 KINDS = (*get_args(get_args(Kind)[0]), *get_args(Spoiled))

@@ -154,7 +154,15 @@ class Sandbox:
                 await Response(b'{"results":[{"id":"1","prop', 200, None, "application/json")(
                     scope, receive, send
                 )
-            case "html" | "truncated" | "malformed_row" | "malformed_rows" | "missing_id" | "duplicate_row":
+            case (
+                "html"
+                | "truncated"
+                | "nested"
+                | "malformed_row"
+                | "malformed_rows"
+                | "missing_id"
+                | "duplicate_row"
+            ):
                 await answer_spoiled(self._vendor, fault.kind, scope, receive, send)
             case "drop":
                 await self._drop(scope, receive)

@@ -14,6 +14,7 @@ import msgspec
 from yarl import URL
 
 from sources.ports.errors import (
+    UNREADABLE,
     InvalidRequest,
     SourceBadResponse,
     SourceError,
@@ -188,7 +189,7 @@ class HttpClient:
         """The body as the decoder's type. Raises SourceBadResponse when it does not fit."""
         try:
             return decoder.decode(answer.body)
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self.unexpected(error) from error
 
     def page(self, answer: Answer, pages: Pages[T]) -> tuple[T, int]:
@@ -196,7 +197,7 @@ class HttpClient:
         when the page does not fit, or none of its rows."""
         try:
             return pages.read(answer.body, self.drop)
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self.unexpected(error) from error
 
     def drop(self, kind: str, record_id: str | None) -> None:

@@ -19,7 +19,14 @@ import msgspec
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-from sources.ports.errors import ConsentNeeded, SourceRejected, SourceTimeout, SourceUnavailable, word
+from sources.ports.errors import (
+    UNREADABLE,
+    ConsentNeeded,
+    SourceRejected,
+    SourceTimeout,
+    SourceUnavailable,
+    word,
+)
 from sources.ports.tokens import Tokens, TokenStore
 from sources.ports.trace import span, unseen
 from sources.transport.addresses import Addresses, AddressNotAllowed
@@ -260,7 +267,7 @@ class TokenEndpoint:
             ) from error
         except TimeoutError as error:
             raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error
-        except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, *UNREADABLE) as error:
             if isinstance(getattr(error, "os_error", error), AddressNotAllowed):
                 raise SourceRejected(source, _PRIVATE) from error
             raise SourceUnavailable(source, f"the token endpoint failed ({type(error).__name__})") from error
@@ -276,7 +283,7 @@ def _understood(response: httpx2.Response) -> httpx2.Response:
     thrown away as a whole, for the sake of its time."""
     try:
         said = json.loads(response.content)
-    except ValueError:
+    except UNREADABLE:
         return response
     if not isinstance(said, dict):
         return response

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, get_args
 import msgspec
 import structlog
 
-from sources.ports.errors import SourceBadResponse
+from sources.ports.errors import UNREADABLE, SourceBadResponse
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 _SHOWN = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 """What an id may look like to be logged: a mangled row may hold anything in its place."""
 
-_UNFIT = (msgspec.DecodeError, ValueError, KeyError, SourceBadResponse)
+_UNFIT = (*UNREADABLE, KeyError, SourceBadResponse)
 
 
 class Drops:
@@ -88,7 +88,7 @@ class Pages(Generic[T]):
             body = self._around + body + b"}"
         try:
             page = self._decoder.decode(body)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError):
             return self._slowly(body, drop)
         dropped = 0
         for one in self._lists:
@@ -191,7 +191,7 @@ class _List:
         """As far as one can be made out."""
         try:
             found: Any = msgspec.json.decode(raw)
-        except ValueError:
+        except UNREADABLE:
             return None
         for part in self._path:
             found = found.get(part) if isinstance(found, dict) else None

@@ -266,7 +266,7 @@ async def test_a_record_that_comes_twice_appears_once(vendor, question):
 
 
 @each_question
-@pytest.mark.parametrize("fault", ["html", "truncated", "malformed_rows", "garbage"])
+@pytest.mark.parametrize("fault", ["html", "truncated", "nested", "malformed_rows", "garbage"])
 async def test_an_answer_of_which_nothing_fits_is_a_bad_response(vendor, question, fault):
     await vendor.answer(question)
     vendor.sandbox.faults.add(fault, question.path(vendor))

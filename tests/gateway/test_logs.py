@@ -152,6 +152,7 @@ async def _journeys(company: Company) -> dict[str, str]:
         "rate_limit",
         "html",
         "truncated",
+        "nested",
         "malformed_row",
         "malformed_rows",
         "missing_id",

@@ -231,7 +231,7 @@ async def test_the_server_stops_while_requests_hang(http):
         (
             {"kind": "explode"},
             "fault kind 'explode' is none of slow, hang, fail, rate_limit, garbage, drop, "
-            "html, truncated, malformed_row, malformed_rows, missing_id, duplicate_row",
+            "html, truncated, nested, malformed_row, malformed_rows, missing_id, duplicate_row",
         ),
         ({"kind": "slow", "second": 1}, "a fault has no 'second'"),
         ({"kind": "slow", "seconds": "1"}, "fault seconds: '1' is not usable"),

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from sources.ports.errors import (
+    UNREADABLE,
     InvalidRequest,
     SourceError,
     SourceRateLimited,
@@ -53,7 +54,7 @@ def _code(body: bytes) -> str | None:
     so they are not read."""
     try:
         document: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if not isinstance(document, dict):
         return None

@@ -23,7 +23,7 @@ from sources.ports.common import (
     Probe,
     Ref,
 )
-from sources.ports.errors import InvalidRequest, SourceError, SourceRejected
+from sources.ports.errors import UNREADABLE, InvalidRequest, SourceError, SourceRejected
 from sources.ports.helpdesk import (
     OPEN_STATUSES,
     ArticleQuery,
@@ -181,7 +181,7 @@ class Freshdesk:
     ) -> tuple[list[tuple[T, MirrorRow]], list[str], int]:
         try:
             return each(page, type_, copy, partial(self._http.drop, kind))
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self._http.unexpected(error) from error
 
     async def _page(

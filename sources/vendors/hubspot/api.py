@@ -9,6 +9,7 @@ import msgspec
 from sources.ports.common import CustomField, Scalar
 from sources.ports.custom import custom_value
 from sources.ports.errors import (
+    UNREADABLE,
     InvalidRequest,
     SourceBadResponse,
     SourceError,
@@ -287,7 +288,7 @@ def explain(answer: Answer) -> SourceError | None:
     never passed on."""
     try:
         body = msgspec.json.decode(answer.body, type=_Error)
-    except (msgspec.DecodeError, ValueError):
+    except UNREADABLE:
         return None
     details = [detail for detail in body.errors or [] if isinstance(detail, dict)]
     code = next(

@@ -5,7 +5,14 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from sources.ports.errors import InvalidRequest, SourceError, SourceRateLimited, SourceRejected, word
+from sources.ports.errors import (
+    UNREADABLE,
+    InvalidRequest,
+    SourceError,
+    SourceRateLimited,
+    SourceRejected,
+    word,
+)
 from sources.transport.http import Answer, retry_after
 from sources.vendors.xero.rows import NAME
 
@@ -53,7 +60,7 @@ def explain(answer: Answer) -> SourceError | None:
 def _body(answer: Answer) -> _Body:
     try:
         return _BODY.decode(answer.body)
-    except (msgspec.DecodeError, ValueError):
+    except UNREADABLE:
         form = parse_qs(answer.body[:2048].decode("latin-1"))
         return _Body(door=form["oauth_problem"][0]) if "oauth_problem" in form else _Body()
 

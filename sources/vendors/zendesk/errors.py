@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from sources.ports.errors import (
+    UNREADABLE,
     InvalidRequest,
     SourceError,
     SourceRateLimited,
@@ -54,7 +55,7 @@ def _code(body: bytes) -> str | None:
     text and pages have none. Descriptions may repeat what was asked, so they are not read."""
     try:
         document: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if not isinstance(document, dict):
         return None
