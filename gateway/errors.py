@@ -35,7 +35,23 @@ _TOO_MUCH = ("Parsing aborted.", "Validation aborted.", "introspection depth exc
 def formatted(errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
     """For the answer's ``errors``, in the order of the executor."""
     log_sources([error.original_error for error in errors])
-    return [_formatted(error, request_id) for error in errors]
+    shown = [_formatted(error, request_id) for error in errors]
+    _let_go_of_frames(errors)
+    return shown
+
+
+def _let_go_of_frames(errors: Sequence[GraphQLError]) -> None:
+    """Exceptions know the frames that they came through, and these the request with its exceptions: a circle, by which all
+    that a failed request has read would wait for the garbage collector. What is to be logged of them has been."""
+    todo: list[BaseException | None] = [*errors]
+    seen: set[int] = set()
+    while todo:
+        error = todo.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        error.__traceback__ = None
+        todo += (error.__cause__, error.__context__, getattr(error, "original_error", None))
 
 
 def of_source(error: SourceError) -> dict[str, Any]:

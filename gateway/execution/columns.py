@@ -456,7 +456,8 @@ class ColumnRun:
     ) -> Done:
         try:
             selection = node.selection(type_, self._plan, self._executor)
-        except (NotPlannable, GraphQLError, RecursionError):  # replay makes these rows from here on
+        except (NotPlannable, GraphQLError, RecursionError) as error:  # replay makes these rows from here on
+            error.__traceback__ = None  # its frames know the request, and some of them the error
             self.failed = True
             return [None] * len(sources)
         block = Block(selection, sources, column, places)

@@ -99,8 +99,7 @@ class Engine:
             kept = self._document(text, document, context)
             plan = self._plan(kept, executor, operation_name) if kept else None
         if kept is None or plan is None:
-            result = executor.execute_operation()
-            return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
+            return await _executed(executor)
         executor.strawberry = self._schema
         run = ColumnRun(plan, executor)
         size = plan.size
@@ -115,8 +114,7 @@ class Engine:
             return await self._replay(run, executor)
         finally:
             run.release()
-            # They hold the executor that holds them: all of a request would wait for the garbage collector.
-            del executor.async_helpers
+            _release(executor)
 
     async def subscribe(
         self,
@@ -147,8 +145,7 @@ class Engine:
         executor = self._executor(document, context, variables, operation_name, payload)
         if isinstance(executor, list):
             return ExecutionResult(None, executor)
-        result = executor.execute_operation()
-        return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
+        return await _executed(executor)
 
     def _went(self, way: str) -> None:
         self.counts[way] += 1
@@ -175,8 +172,7 @@ class Engine:
     async def _replay(self, run: ColumnRun, executor: Any) -> ExecutionResult:
         assert run.root is not None
         executor.root = Row(run.root, 0)
-        result = executor.execute_operation()
-        return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
+        return await _executed(executor)
 
     def _document(self, text: str, document: DocumentNode, context: Context) -> _Kept | None:
         if len(text) > KEPT_LENGTH:
@@ -256,6 +252,20 @@ class Engine:
         _, kept = self._kept.popitem(last=False)
         self._bytes -= kept.size
         self._forgotten += kept.size
+
+
+async def _executed(executor: Any) -> ExecutionResult:
+    try:
+        result = executor.execute_operation()
+        return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
+    finally:
+        _release(executor)
+
+
+def _release(executor: Any) -> None:
+    """Of an executor that is done with: what holds the executor that holds it. Otherwise all of a request, with the records
+    that it read, would wait for the garbage collector."""
+    executor.async_helpers = executor.collected_errors = None  # an error knows its frames, and they the executor
 
 
 class _Steering(Visitor):

@@ -17,6 +17,7 @@ from graphql import parse
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exception_handlers import ExceptionHandler
 
+from gateway.errors import formatted
 from gateway.execution import engine as engine_module
 from gateway.execution import plan as plan_module
 from gateway.execution.engine import Engine
@@ -374,21 +375,40 @@ def reachable(start: Any) -> Iterator[Any]:
 # -- what is found out late -------------------------------------------------------------------------------------
 
 
-async def test_a_request_that_is_answered_is_let_go_of_at_once() -> None:
-    engine = Engine(schema)
-    text = "{ branches { number leaves { name } query { branches { number } } } }"
-    await ask(engine, text)
-    await ask(engine, text)
-    gc.disable()
-    try:
-        ours = context(log=Log())
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ("{ branches { number leaves { name } query { branches { number } } } }", None),
+        ("{ branches { late loaded } __schema { queryType { name } } }", None),
+        ("{ branches(first: 1) { late } }", None),
+        ("{ echo broken }", None),
+        ("query ($skip: Boolean = true) { branches { late @skip(if: $skip) } }", {"skip": None}),
+        ("query ($first: Int!) { branches(first: $first) { number } }", {"first": "no number"}),
+        ('mutation { a: change(to: "1") { name } b: mustChange(to: "2", fails: true) { must } }', None),
+    ],
+    ids=["planned", "not planned", "failed", "nulled", "replayed", "refused", "mutation"],
+)
+async def test_a_request_that_is_answered_is_let_go_of_at_once(
+    text: str, variables: Any, request: pytest.FixtureRequest
+) -> None:
+    async def failing(number: int) -> None:
+        await asyncio.sleep(0)
+        raise ValueError(number)
+
+    engine, more = Engine(schema), {"wait": failing} if request.node.callspec.id == "failed" else {}
+    for _ in range(3):  # as it is seen first, planned, and planned before
+        ours = working(**more)
         log = weakref.ref(ours.log)
-        await ask(engine, text, context=ours)
-        del ours
-        assert log() is None
-    finally:
-        gc.enable()
-    assert engine.counts == {"first seen": 1, "columns": 2}
+        gc.collect()
+        gc.disable()
+        try:
+            formatted((await ask(engine, text, variables, context=ours)).errors or (), "id")
+            ours.loader = None  # its batch knows the context
+            del ours
+            await asyncio.sleep(0)
+            assert log() is None
+        finally:
+            gc.enable()
 
 
 async def test_introspection_below_an_interface_is_found_late_and_left_to_graphql_core_from_then_on() -> None:
