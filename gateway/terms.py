@@ -4,9 +4,9 @@ A client may ask for less time (``X-Request-Timeout: 1.5``, in seconds) and to b
 u=6``, RFC 9218), never for more; and for fresher or older data than usual (``Cache-Control``).
 """
 
-import asyncio
 import re
 from contextlib import AbstractContextManager
+from time import monotonic
 
 import msgspec
 
@@ -28,7 +28,7 @@ class Wishes(msgspec.Struct, frozen=True):
     """What the client asks for."""
 
     began: float
-    """By the loop's clock: the time runs from here."""
+    """By ``time.monotonic``: the time runs from here."""
     seconds: float | None = None
     urgency: Urgency = Urgency.INTERACTIVE
     freshness: Demand = ANY
@@ -40,7 +40,7 @@ class BadWish(ValueError):
 
 def wishes(headers: RequestHeaders) -> Wishes:
     """Raises BadWish for a time that is none. A priority that cannot be read is ignored, as its RFC wants it."""
-    began = asyncio.get_running_loop().time()
+    began = monotonic()
     if _WISHES.isdisjoint(headers.first):
         return Wishes(began)
     text, priority = headers.get(TIMEOUT), headers.get(PRIORITY)

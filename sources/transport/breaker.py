@@ -4,9 +4,9 @@ Own code, as no kept library has both an open state by rate and a half-open one 
 there is counts failures in a row and lets everybody in again at once, and costs more than the call's other parts.
 """
 
-import asyncio
 from collections import deque
 from math import inf
+from time import monotonic
 from typing import Literal
 
 from sources.ports.errors import SourceUnavailable
@@ -57,18 +57,18 @@ class Breaker:
     def state(self) -> State:
         if self._opens_at is None:
             return "closed"
-        return "half-open" if self._probing_until is not None or self._opens_at <= _now() else "open"
+        return "half-open" if self._probing_until is not None or self._opens_at <= monotonic() else "open"
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may be tried; None while closed."""
-        return None if self._opens_at is None else max(0.0, self._opens_at - _now())
+        return None if self._opens_at is None else max(0.0, self._opens_at - monotonic())
 
     def admit(self) -> int:
         """Raises CircuitOpen while it is open, and while it is half-open for all but one call at a time."""
         if self._opens_at is None:
             return 0
-        now = _now()
+        now = monotonic()
         wait = max(self._opens_at, self._probing_until or 0.0) - now
         if wait > 0:
             self.kept_away += 1
@@ -95,11 +95,11 @@ class Breaker:
             if probe == self._probes and self._opens_at is not None:
                 self._probing_until = None
                 self._pause = min(LONGEST_PAUSE, self._pause * 2)
-                self._opens_at = _now() + self._pause
+                self._opens_at = monotonic() + self._pause
         elif self._opens_at is None:  # one that was under way when it opened says nothing new
             self._note(True)
             if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
-                self._opens_at = _now() + self._pause
+                self._opens_at = monotonic() + self._pause
                 self.opened += 1
 
     def gone(self, probe: int) -> None:
@@ -108,7 +108,7 @@ class Breaker:
             self._probing_until = None
 
     def _note(self, failure: bool) -> None:
-        now = _now()
+        now = monotonic()
         if len(self._outcomes) == self._outcomes.maxlen or (
             self._outcomes and self._outcomes[0][0] < now - REMEMBERED_SECONDS
         ):
@@ -120,7 +120,3 @@ class Breaker:
         outcomes = self._outcomes
         while outcomes and (outcomes[0][0] < now - REMEMBERED_SECONDS or len(outcomes) == outcomes.maxlen):
             self._failures -= outcomes.popleft()[1]
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

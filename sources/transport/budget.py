@@ -13,7 +13,7 @@ from contextlib import suppress
 from contextvars import Context
 from hashlib import sha256
 from math import ceil, inf
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from sources.ports.errors import SourceError, SourceRateLimited, SourceTimeout
 from sources.ports.histogram import Histogram
 from sources.ports.trace import UNSEEN, Span, here, span
 from sources.transport.caller import Urgency, caller
-from sources.transport.deadline import longest_wait, remaining
+from sources.transport.deadline import in_time, longest_wait
 from sources.transport.limits import LONGEST_SECONDS, Limit, Reading
 from sources.transport.windows import Share, Window
 
@@ -120,7 +120,7 @@ class _Meter:
         allowed = self.allowed[urgency]
         if among == 1 or not self.limit.shared:
             return allowed
-        now = _now()
+        now = monotonic()
         if self.seen_until > now:
             # What was left when they were last told is left to all of them together.
             part = self.own + max(0, allowed - self.seen) // among
@@ -148,7 +148,7 @@ class _Meter:
         return f"gateway:budget:{{{account}}}:{self.limit.name}"
 
 
-class _Lane:
+class Lane:
     """The limits that count one endpoint class's calls."""
 
     __slots__ = ("_keys", "gates", "place", "shared", "windows")
@@ -181,14 +181,14 @@ class Place:
 
     __slots__ = ("keys", "lane", "token")
 
-    def __init__(self, lane: _Lane) -> None:
+    def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.token = ""
         self.keys: tuple[str, ...] = ()
         """Those in Redis to be given back."""
 
 
-_Key = tuple[Urgency, _Lane, str | None]
+_Key = tuple[Urgency, Lane, str | None]
 
 
 class Budget:
@@ -218,40 +218,46 @@ class Budget:
         self._shared = shared
         if shared is not None:
             shared.reports.append(self._report)
-        self._lanes: dict[str, _Lane] = {}
         self._queues: OrderedDict[_Key, deque[_Waiter]] = OrderedDict()
         """In the order in which they were last served. None is empty."""
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self.queueing = tuple(Queueing() for _ in Urgency)
 
-    def at_once(self, endpoint: str) -> Place | None:
+    def lane(self, endpoint: str) -> Lane:
+        """For all calls of an endpoint class: one, so that they queue together."""
+        meters = [meter for meter in self._meters.values() if meter.limit.counts(endpoint)]
+        return Lane(
+            tuple(meter for meter in meters if meter.window is not None),
+            tuple(meter for meter in meters if meter.window is None),
+        )
+
+    def at_once(self, lane: Lane) -> Place | None:
         """The right to make one call; ``leave`` gives it back. None where it has to be waited for, or be asked of Redis."""
         if self._queues or self._shared is not None:
             return None
         urgency, organisation = caller()
-        lane = self._lane(endpoint)
-        if self._take(lane, urgency, organisation, _now()):
+        if self._take(lane, urgency, organisation, monotonic()):
             return None
         self.queueing[urgency].seconds.observe(0.0)
         return lane.place
 
-    async def enter(self, endpoint: str) -> Place:
+    async def enter(self, lane: Lane) -> Place:
         """The same with waiting. Raises SourceRateLimited when none can be had before the deadline, SourceTimeout when the
         calls under way outlast it."""
         urgency, organisation = caller()
         began = perf_counter()
         try:
-            place = await self._entered(self._lane(endpoint), urgency, organisation)
+            place = await self._entered(lane, urgency, organisation)
         except SourceError:
             self.queueing[urgency].refused += 1
             raise
         self.queueing[urgency].seconds.observe(perf_counter() - began)
         return place
 
-    async def _entered(self, lane: _Lane, urgency: Urgency, organisation: str | None) -> Place:
+    async def _entered(self, lane: Lane, urgency: Urgency, organisation: str | None) -> Place:
         if not self._queues or all(key[0] > urgency for key in self._queues):
-            now = _now()
+            now = monotonic()
             wait = self._take(lane, urgency, organisation, now)
             if not wait:
                 place = Place(lane)
@@ -281,7 +287,7 @@ class Budget:
 
     def read(self, readings: Iterable[Reading]) -> None:
         """Corrects the counts by what the vendor says."""
-        now = _now()
+        now = monotonic()
         for reading in readings:
             meter = self._meters.get(reading.limit)
             if meter is None or meter.window is None:
@@ -297,10 +303,10 @@ class Budget:
                 ends = min(meter.limit.seconds, UNTOLD_SECONDS)
             self._correct(meter, now, meter.allowed[0] - reading.remaining, ends, pause)
 
-    def refused(self, endpoint: str, retry_after: float | None) -> None:
+    def refused(self, lane: Lane, retry_after: float | None) -> None:
         """The vendor refused a call as one too many, without saying by which limit: all that count it rest."""
-        now, pause = _now(), REFUSED_SECONDS if retry_after is None else retry_after
-        for meter in self._lane(endpoint).windows:
+        now, pause = monotonic(), REFUSED_SECONDS if retry_after is None else retry_after
+        for meter in lane.windows:
             self._correct(meter, now, 0, pause, pause)
 
     def _correct(self, meter: _Meter, now: float, used: int, ends: float, pause: float) -> None:
@@ -316,7 +322,7 @@ class Budget:
 
     def standings(self) -> list[Standing]:
         """As far as this process knows: of a shared limit what Redis counted when it was last asked."""
-        now = _now()
+        now = monotonic()
         return [
             Standing(
                 name,
@@ -334,17 +340,7 @@ class Budget:
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
-    def _lane(self, endpoint: str) -> _Lane:
-        lane = self._lanes.get(endpoint)
-        if lane is None:
-            meters = [meter for meter in self._meters.values() if meter.limit.counts(endpoint)]
-            lane = self._lanes[endpoint] = _Lane(
-                tuple(meter for meter in meters if meter.window is not None),
-                tuple(meter for meter in meters if meter.window is None),
-            )
-        return lane
-
-    def _take(self, lane: _Lane, urgency: Urgency, organisation: str | None, now: float) -> float:
+    def _take(self, lane: Lane, urgency: Urgency, organisation: str | None, now: float) -> float:
         """0 where the call is counted; else seconds until it is worth asking again, infinite where only another call's
         end can tell."""
         # While Redis is away nobody knows what the other replicas take.
@@ -361,7 +357,8 @@ class Budget:
             counting.append(window)
             allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if organisation is not None and meter.divided:
-                part, mine = meter.part(organisation), self._part_of(meter, among)
+                part = meter.parts.get(organisation) or meter.part(organisation)
+                mine = meter.part_allowed if among == 1 else self._part_of(meter, among)
                 counting.append(part)
                 used = part.total(now)
                 if used >= mine:
@@ -378,7 +375,7 @@ class Budget:
             window.add(now)
         return 0.0
 
-    def _untake(self, lane: _Lane, organisation: str | None, counted_at: float) -> None:
+    def _untake(self, lane: Lane, organisation: str | None, counted_at: float) -> None:
         for meter in lane.gates:
             meter.used -= 1
         for meter in lane.windows:
@@ -406,7 +403,7 @@ class Budget:
             raise
         if answer is None:
             self._untake(lane, organisation, counted_at)
-            wait = self._take(lane, urgency, organisation, _now())
+            wait = self._take(lane, urgency, organisation, monotonic())
             if not wait:
                 for meter in lane.shared:
                     meter.owed += meter.window is not None
@@ -415,7 +412,7 @@ class Budget:
         if wait:
             self._untake(lane, organisation, counted_at)
             return wait
-        now = _now()
+        now = monotonic()
         for meter, total in zip((m for m in lane.shared if m.window is not None), totals, strict=True):
             assert meter.window is not None
             # Answers may overtake each other.
@@ -459,8 +456,8 @@ class Budget:
 
     # -- queueing -------------------------------------------------------------------------------------------------
 
-    async def _queue(self, lane: _Lane, urgency: Urgency, organisation: str | None) -> Place:
-        now, left = _now(), remaining()
+    async def _queue(self, lane: Lane, urgency: Urgency, organisation: str | None) -> Place:
+        now = monotonic()
         key = (urgency, lane, organisation)
         wait = self._hopeless(key, now)
         if wait and wait >= longest_wait():
@@ -471,9 +468,8 @@ class Budget:
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._serve(), context=Context())
         try:
-            with self._seen(lane, urgency):
-                async with asyncio.timeout(left):
-                    return await waiter.given
+            with self._seen(lane, urgency), in_time():
+                return await waiter.given
         except TimeoutError:
             self._withdraw(key, waiter)
             if waiter.wait < inf:
@@ -483,11 +479,11 @@ class Budget:
             self._withdraw(key, waiter)
             raise
 
-    def _seen(self, lane: _Lane, urgency: Urgency) -> Span:
+    def _seen(self, lane: Lane, urgency: Urgency) -> Span:
         """The wait, by the limit that holds it up the longest as far as this process knows."""
         if here() is None:
             return UNSEEN
-        now, limit, longest = _now(), "", 0.0
+        now, limit, longest = monotonic(), "", 0.0
         for meter in lane.windows:
             assert meter.window is not None
             wait = meter.window.wait(now, meter.allowed[urgency])
@@ -551,7 +547,7 @@ class Budget:
     async def _offer(self, key: _Key) -> float:
         """0 where the first in this queue went, or nobody is left in it."""
         urgency, lane, organisation = key
-        now = _now()
+        now = monotonic()
         wait = self._take(lane, urgency, organisation, now)
         if not wait:
             place = Place(lane)
@@ -577,7 +573,7 @@ class Budget:
 
     def _refuse(self, key: _Key, wait: float) -> None:
         """Whoever cannot wait so long need not wait at all."""
-        now = _now()
+        now = monotonic()
         queue = self._queues.get(key, deque())
         for waiter in list(queue):
             waiter.wait = wait
@@ -594,7 +590,3 @@ class Budget:
             "its limit leaves no call before the deadline",
             retry_after=round(max(wait, 0.001), 3),
         )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -36,6 +36,5 @@ class calling_for:  # noqa: N801 - said as ``with calling_for(...)``
         _caller.reset(self._token)
 
 
-def caller() -> Caller:
-    """Work that nobody asked for is in the background."""
-    return _caller.get()
+caller = _caller.get
+"""Work that nobody asked for is in the background."""

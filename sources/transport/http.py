@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -25,11 +25,11 @@ from sources.ports.errors import (
 )
 from sources.ports.trace import here
 from sources.transport.addresses import AddressNotAllowed
-from sources.transport.deadline import remaining
+from sources.transport.deadline import in_time
 from sources.transport.limits import LONGEST_SECONDS
 from sources.transport.rows import Pages
 from sources.transport.seen import SeenCall
-from sources.transport.traffic import Passage, Traffic, Unanswered
+from sources.transport.traffic import Passage, Traffic, UnderWay
 from sources.transport.unpacking import ACCEPTED, TooMuch, unpacked
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Request(msgspec.Struct):
     """A request about to leave. ``Auth`` may add headers; the URL is final."""
 
     method: str
-    url: str
+    url: URL
     headers: dict[str, str]
     body: bytes = b""
 
@@ -125,8 +125,9 @@ class HttpClient:
         self._auth = auth
         self._traffic = traffic
         self._explain = explain
-        self._headers = dict(headers or {})
+        self._headers = {"Accept-Encoding": ACCEPTED, **(headers or {})}
         self._session: aiohttp.ClientSession | None = None
+        self._scheme, self._host, self._root, *_ = urlsplit(self.base_url)
         if not traffic.addresses.allow_url(self.base_url):
             raise self._private()
 
@@ -150,34 +151,18 @@ class HttpClient:
         reading by POST may; GET and HEAD always may. ``route``: what a trace may say of the path, with ``{id}`` in an
         id's place.
         """
-        url = self._url(path, params)
-        body = b"" if json is None else msgspec.json.encode(json)
-
-        def judge(answer: Answer) -> SourceError | None:
-            return None if answer.status in expect else self._explain(answer) or self._by_status(answer)
-
+        request = Request(method, self._url(path, params), dict(headers or {}))
+        if json is not None:
+            request.body = msgspec.json.encode(json)
+            request.headers["Content-Type"] = "application/json"
+        passage = self._traffic.passage(endpoint)
         seen = None if here() is None else SeenCall(self.source, self.base_url, route, endpoint)
-
-        async def attempt(passage: Passage) -> Answer:
-            renewed = False
-            while True:
-                request = Request(method, url, {**self._headers, **(headers or {})}, body)
-                if json is not None:
-                    request.headers["Content-Type"] = "application/json"
-                await self._auth.authorise(request)
-                send: Callable[[], Awaitable[Answer]] = partial(self._send, request)
-                if seen is not None:
-                    send = seen.watching(request, send)
-                answer, error = await passage.send(send, judge)
-                if error is None:
-                    return answer
-                if seen is not None:
-                    seen.failed(error)
-                if answer.status != 401 or renewed or not await self._auth.renew(request):
-                    raise error
-                renewed = True
-
-        return await self._traffic.carry(endpoint, attempt, safe=idempotent or method in SAFE_METHODS)
+        try:
+            return await self._attempt(request, passage, expect, seen)
+        except SourceError as error:
+            if not idempotent and method not in SAFE_METHODS:
+                raise
+            return await self._traffic.again(error, partial(self._attempt, request, passage, expect, seen))
 
     async def close(self) -> None:
         """Closes kept-alive connections."""
@@ -210,27 +195,54 @@ class HttpClient:
         reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
         return SourceBadResponse(self.source, f"unexpected answer: {reason}")
 
-    async def _send(self, request: Request) -> Answer:
-        left = remaining()
+    async def _attempt(
+        self, unsigned: Request, passage: Passage, expect: Sequence[int], seen: SeenCall | None
+    ) -> Answer:
+        renewed = False
+        while True:
+            request = Request(unsigned.method, unsigned.url, unsigned.headers.copy(), unsigned.body)
+            await self._auth.authorise(request)
+            with await passage.enter() as under_way:
+                if seen is None:
+                    answer = await self._send(request, under_way)
+                else:
+                    answer = await seen.watched(request, partial(self._send, request, under_way))
+                error = None
+                if answer.status not in expect:
+                    error = self._explain(answer) or self._by_status(answer)
+                under_way.answered(answer, error)
+            if error is None:
+                return answer
+            if seen is not None:
+                seen.failed(error)
+            if answer.status != 401 or renewed or not await self._auth.renew(request):
+                raise error
+            renewed = True
+
+    async def _send(self, request: Request, under_way: UnderWay) -> Answer:
         try:
-            async with asyncio.timeout(left):
+            with in_time():
                 if self._session is None:
                     self._session = aiohttp.ClientSession(
                         timeout=aiohttp.ClientTimeout(total=None),
                         connector=self._traffic.addresses.connector(),
                         cookie_jar=aiohttp.DummyCookieJar(),
-                        headers={"Accept-Encoding": ACCEPTED},
+                        headers=self._headers,
                         auto_decompress=False,
                     )
                 response = await self._session.request(
                     request.method,
-                    URL(request.url, encoded=True),
+                    request.url,
                     headers=request.headers,
                     data=request.body or None,
                     allow_redirects=False,
                 )
                 try:
-                    body = await self._body(response.content)  # whose end gives the connection back
+                    content = response.content
+                    body = content.read_nowait()  # a small body mostly came with its headers
+                    if not content.at_eof() or len(body) > MAX_BODY_BYTES:
+                        body = await self._in_parts(body, content)
+                    # The body's end has given the connection back.
                 except BaseException:
                     response.close()
                     raise
@@ -238,19 +250,20 @@ class HttpClient:
                     body = await self._unpacked(body, packing)
                 return Answer(response.status, response.headers, body)
         except TimeoutError as error:
-            silent = SourceTimeout(self.source, "no answer before the deadline")
-            raise (Unanswered(silent) if left >= TELLING_SECONDS else silent) from error
+            if under_way.seconds >= TELLING_SECONDS:
+                under_way.let_down()
+            raise SourceTimeout(self.source, "no answer before the deadline") from error
         except aiohttp.ClientPayloadError as error:
-            broken = SourceBadResponse(self.source, "the answer broke off or could not be decoded")
-            raise Unanswered(broken) from error
+            under_way.let_down()
+            raise SourceBadResponse(self.source, "the answer broke off or could not be decoded") from error
         except (aiohttp.ClientError, OSError) as error:
             if isinstance(getattr(error, "os_error", error), AddressNotAllowed):
                 raise self._private() from error
-            away = SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})")
-            raise Unanswered(away) from error
+            under_way.let_down()
+            raise SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})") from error
 
-    async def _body(self, content: aiohttp.StreamReader) -> bytes:
-        part = content.read_nowait()  # a small body mostly came with its headers
+    async def _in_parts(self, part: bytes, content: aiohttp.StreamReader) -> bytes:
+        """``part``: what has been read of it."""
         parts, size = [part], len(part)
         while size <= MAX_BODY_BYTES and not content.at_eof():
             part = await content.readany()
@@ -273,23 +286,29 @@ class HttpClient:
     def _too_large(self) -> SourceBadResponse:
         return SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
 
-    def _url(self, path: str, params: Params) -> str:
+    def _url(self, path: str, params: Params) -> URL:
         if path.startswith(("http://", "https://")):
-            if urlsplit(path)[:2] != urlsplit(self.base_url)[:2]:
+            scheme, host, path, query, _ = urlsplit(path)
+            if (scheme, host) != (self._scheme, self._host):
                 raise SourceBadResponse(
                     self.source, "a next link points to another host; it was not followed"
                 )
-            url = path
         else:
-            url = self.base_url + path
+            path, _, query = path.partition("?")
+            path = self._root + path
         if params:
             # Commas stay as they are: lists of ids would double in length.
-            query = "&".join(
-                f"{k if _PLAIN(k) else quote(k, safe='[]')}={v if _PLAIN(v) else quote(v, safe=',:@/')}"
-                for k, v in params
+            more = "&".join(
+                [
+                    f"{k if _PLAIN(k) else quote(k, safe='[]')}={v if _PLAIN(v) else quote(v, safe=',:@/')}"
+                    for k, v in params
+                ]
             )
-            url += ("&" if "?" in url else "?") + query
-        return url
+            query = f"{query}&{more}" if query else more
+        # Put together, as taking it apart again costs twice as much.
+        return URL.build(
+            scheme=self._scheme, authority=self._host, path=path, query_string=query, encoded=True
+        )
 
     def _private(self) -> SourceRejected:
         host = urlsplit(self.base_url).hostname

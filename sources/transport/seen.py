@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from sources.ports.errors import SourceError
 from sources.ports.trace import UNSEEN, Span, here, span
-from sources.transport.traffic import Unanswered
 
 if TYPE_CHECKING:
     from sources.transport.http import Answer, Request
@@ -23,34 +22,26 @@ class SeenCall:
         self._attempts = 0
         self._last: Span = UNSEEN
 
-    def watching(self, request: "Request", send: "Send") -> "Send":
-        """``send``, whose time begins when it is called: before that it waits for its place."""
-
-        async def watched() -> "Answer":
-            self._attempts += 1
-            if (at := here()) is not None:
-                at.spent(self._source)
-            call = self._last = span("call", f"{request.method} {self._route}".rstrip(), source=self._source)
-            call.note(
-                method=request.method,
-                route=self._route,
-                endpoint=self._endpoint,
-                host=self._host,
-                attempt=self._attempts,
-                cost=1,
-            )
-            if (named := call.traceparent_to(self._source)) is not None:
-                request.headers["traceparent"] = named
-            with call:
-                try:
-                    answer = await send()
-                except Unanswered as failure:
-                    call.failed(failure.error)
-                    raise
-                call.note(status=answer.status, bytes=len(answer.body))
-                return answer
-
-        return watched
+    async def watched(self, request: "Request", send: "Send") -> "Answer":
+        """What ``send`` gives. Its time begins here: before that it waited for its place."""
+        self._attempts += 1
+        if (at := here()) is not None:
+            at.spent(self._source)
+        call = self._last = span("call", f"{request.method} {self._route}".rstrip(), source=self._source)
+        call.note(
+            method=request.method,
+            route=self._route,
+            endpoint=self._endpoint,
+            host=self._host,
+            attempt=self._attempts,
+            cost=1,
+        )
+        if (named := call.traceparent_to(self._source)) is not None:
+            request.headers["traceparent"] = named
+        with call:
+            answer = await send()
+            call.note(status=answer.status, bytes=len(answer.body))
+            return answer
 
     def failed(self, error: SourceError) -> None:
         """What the last answer meant."""

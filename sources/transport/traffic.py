@@ -1,18 +1,18 @@
 """What stands between the gateway and a vendor's account, whichever client calls it: budget, breakers, retries, addresses."""
 
-import asyncio
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import inf
-from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
 from sources.ports.errors import SourceError, SourceRateLimited, SourceUnavailable
 from sources.ports.trace import span
 from sources.transport.breaker import Breaker, State
-from sources.transport.budget import Budget, Queueing, Standing
+from sources.transport.budget import Budget, Place, Queueing, Standing
 from sources.transport.counts import CallCounts, Renewals
 from sources.transport.limits import Limit, Reading, SourceSettings, configured
 from sources.transport.retry import RetryBudget, again, retryable
@@ -109,23 +109,22 @@ class Traffic:
             shared,
         )
 
-    async def carry(
-        self,
-        endpoint: str,
-        attempt: Callable[["Passage"], Awaitable[T]],
-        *,
-        safe: bool,
-    ) -> T:
-        """The answer of ``attempt``, which makes its calls through the passage it is given. One that is ``safe`` to repeat
-        is repeated where that can help."""
-        passage = self._passage(endpoint)
-        self._retries.deposit(asyncio.get_running_loop().time())
-        try:
-            return await attempt(passage)
-        except SourceError as error:
-            if not (safe and self._guarded and retryable(error)):
-                raise
-            return await again(error, lambda: attempt(passage), self._retries)
+    def passage(self, endpoint: str) -> "Passage":
+        """For a call that is made for the first time."""
+        self._retries.deposit(monotonic())
+        passage = self._passages.get(endpoint)
+        if passage is None:
+            passage = self._passages[endpoint] = Passage(
+                self, endpoint, Breaker(self.source, self._fewest), self._budget
+            )
+        return passage
+
+    async def again(self, error: SourceError, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The answer of a call that is safe to repeat and failed: of another attempt where that can help. Raises ``error``
+        where it cannot, and the last attempt's where that fails, too."""
+        if not (self._guarded and retryable(error)):
+            raise error
+        return await again(error, attempt, self._retries)
 
     def state(self) -> TrafficState:
         return TrafficState(
@@ -149,77 +148,86 @@ class Traffic:
             self._retries.refused,
         )
 
-    def _passage(self, endpoint: str) -> "Passage":
-        passage = self._passages.get(endpoint)
-        if passage is None:
-            passage = self._passages[endpoint] = Passage(
-                self, endpoint, Breaker(self.source, self._fewest), self._budget
-            )
-        return passage
-
 
 class Passage:
     """The way of the calls of one endpoint class."""
 
-    __slots__ = ("_budget", "_endpoint", "_traffic", "breaker", "counts")
+    __slots__ = ("_endpoint", "_lane", "_traffic", "breaker", "budget", "counts")
 
     def __init__(self, traffic: Traffic, endpoint: str, breaker: Breaker, budget: Budget) -> None:
-        self._traffic, self._endpoint, self._budget = traffic, endpoint, budget
+        self._traffic, self._endpoint, self.budget = traffic, endpoint, budget
+        self._lane = budget.lane(endpoint)
         self.breaker, self.counts = breaker, CallCounts()
 
-    async def send(
-        self, send: Callable[[], Awaitable["Answer"]], judge: Callable[["Answer"], SourceError | None]
-    ) -> tuple["Answer", SourceError | None]:
-        """One call within limits, and what ``judge`` makes of its answer. Raises SourceError where there is no answer or
-        none was asked for."""
-        breaker, counts = self.breaker, self.counts
+    async def enter(self) -> "UnderWay":
+        """The right to make one call, within limits. Raises SourceError where there is none before the deadline."""
         try:
-            probe = breaker.admit()
+            probe = self.breaker.admit()
         except SourceUnavailable as refusal:
             with span(
                 "breaker", f"{self._traffic.source} is left alone", source=self._traffic.source
             ) as refused:
                 refused.failed(refusal)
             raise
-        verdict = breaker.gone
         try:
-            budget = self._budget
-            place = budget.at_once(self._endpoint) or await budget.enter(self._endpoint)
-            began = perf_counter()
-            try:
-                answer = await send()
-            except (SourceError, asyncio.CancelledError) as failure:
-                counts.fail(failure)
-                raise
-            finally:
-                counts.seconds.observe(perf_counter() - began)
-                budget.leave(place)
-            error = judge(answer)
-            if error is None:
-                counts.answered += 1
-            else:
-                counts.fail(error)
-            verdict = breaker.failed if isinstance(error, SourceUnavailable) else breaker.succeeded
-        except Unanswered as failure:
-            verdict = breaker.failed
-            counts.fail(failure.error)
-            raise failure.error from failure.__cause__
-        finally:
-            verdict(probe)
+            place = self.budget.at_once(self._lane) or await self.budget.enter(self._lane)
+        except BaseException:
+            self.breaker.gone(probe)
+            raise
+        return UnderWay(self, probe, place)
+
+    def read(self, answer: "Answer", error: SourceError | None) -> None:
+        """What the answer says about the limits."""
         readings = list(self._traffic.read(self._endpoint, answer, error))
         if readings:
-            budget.read(readings)
+            self.budget.read(readings)
         if isinstance(error, SourceRateLimited) and all(one.remaining != 0 for one in readings):
-            budget.refused(self._endpoint, error.retry_after)
-        return answer, error
+            self.budget.refused(self._lane, error.retry_after)
 
 
-class Unanswered(Exception):
-    """A call that the source itself let down: it counts against it."""
+class UnderWay:
+    """A call, from its place within the limits to the end of its block."""
 
-    def __init__(self, error: SourceError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    __slots__ = ("_began", "_passage", "_place", "_probe", "_verdict")
+
+    def __init__(self, passage: Passage, probe: int, place: Place) -> None:
+        self._passage, self._probe, self._place = passage, probe, place
+        self._verdict = passage.breaker.gone
+        self._began = perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def seconds(self) -> float:
+        """Since it was sent."""
+        return perf_counter() - self._began
+
+    def answered(self, answer: "Answer", error: SourceError | None) -> None:
+        """``error``: what the answer means."""
+        passage = self._passage
+        self._verdict = passage.breaker.succeeded
+        if error is None:
+            passage.counts.answered += 1
+        else:
+            passage.counts.fail(error)
+            if isinstance(error, SourceUnavailable):
+                self.let_down()
+        passage.read(answer, error)
+
+    def let_down(self) -> None:
+        """By the source itself, which did not answer: that counts against it."""
+        self._verdict = self._passage.breaker.failed
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: object
+    ) -> None:
+        passage = self._passage
+        passage.counts.seconds.observe(perf_counter() - self._began)
+        if failure is not None and isinstance(failure, SourceError | CancelledError):
+            passage.counts.fail(failure)
+        passage.budget.leave(self._place)
+        self._verdict(self._probe)
 
 
 class Network:

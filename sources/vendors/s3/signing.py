@@ -12,7 +12,7 @@ from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 from botocore.exceptions import BotoCoreError
 
 from sources.ports.errors import SourceRejected, SourceTimeout
-from sources.transport.deadline import remaining
+from sources.transport.deadline import in_time
 from sources.transport.http import Request
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class FoundCredentials:
 
     async def current(self) -> ReadOnlyCredentials:
         try:
-            async with asyncio.timeout(remaining()):
+            with in_time():
                 async with self._lock:
                     if self._found is None:
                         self._found = await self._aside(lambda: botocore.session.Session().get_credentials())
@@ -85,7 +85,7 @@ class Signer:
         if self._signature is None or self._signature.credentials != keys:
             self._signature = S3SigV4Auth(keys, "s3", self._region)
         # Given the host, botocore need not work it out of the URL twice: a quarter of the cost of signing.
-        signed = AWSRequest(request.method, request.url, {"Host": self._host}, request.body)
+        signed = AWSRequest(request.method, str(request.url), {"Host": self._host}, request.body)
         self._signature.add_auth(signed)
         request.headers.update(signed.headers.items())
 
