@@ -5,7 +5,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from random import Random
 from types import SimpleNamespace
 from typing import Annotated, Any, NewType, Union
@@ -49,6 +49,12 @@ class Plain(enum.Enum):
     FLAT = "FLAT"
 
 
+class Weight(enum.IntEnum):
+    """No type of the schema: numbers that are members of something."""
+
+    LIGHT = 1
+
+
 Even = NewType("Even", int)
 
 
@@ -81,19 +87,23 @@ class Shape:
 
 
 LEAVES: dict[str, tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {
-    "Int": (int, (0, -7, 2**31 - 1, True, 4.0), (2**31, "seven", 1.5, [1], {})),
-    "String": (str, ("", "words", "ü☃", 5, True), ([], {}, object)),
+    "Int": (
+        int,
+        (0, -7, 2**31 - 1, -(2**31), True, 4.0, "12", Weight.LIGHT),
+        (2**31, -(10**30), "seven", 1.5, [1], {}),
+    ),
+    "String": (str, ("", "words", "ü☃", 5, True, 1e300, Size.SMALL, 10**30), ([], {}, object, b"bytes")),
     "Float": (
         float,
-        (0.5, 3, -1e300, True),
-        (float("nan"), float("inf"), "often", None.__class__),
+        (0.5, 3, -1e300, True, -0.0, "1e3", 2**60, Weight.LIGHT),
+        (float("nan"), float("inf"), "often", None.__class__, 10**400),
     ),
-    "Boolean": (bool, (True, False, 1, 0.0), ("yes", float("nan"), [])),
-    "ID": (strawberry.ID, ("a1", 7, ""), (1.5, [], True)),
+    "Boolean": (bool, (True, False, 1, 0.0, 10**400), ("yes", float("nan"), [])),
+    "ID": (strawberry.ID, ("a1", 7, "", 10**30, Size.LARGE), (1.5, [], True)),
     "Colour": (Colour, (Colour.RED, Colour.BLUE, "r"), ("green", 3, [], Size.SMALL)),
     "Size": (Size, (Size.SMALL, Size.LARGE, "large"), ("huge", Colour.RED, {})),
-    "Plain": (Plain, (Plain.ROUND, Plain.FLAT), ("SQUARE", 3, [], Size.SMALL)),
-    "Date": (date, (date(2026, 1, 31), date(1, 1, 1)), ("2026-01-31", 5, [])),
+    "Plain": (Plain, (Plain.ROUND, Plain.FLAT, "ROUND"), ("SQUARE", 3, [], Size.SMALL)),
+    "Date": (date, (date(2026, 1, 31), date(1, 1, 1), datetime(2026, 1, 31, 23, 59)), ("2026-01-31", 5, [])),
     "Even": (Even, (2, "four", [6]), ("odd", "nothing")),
 }
 """By name: the annotation, values that fit, values that don't."""

@@ -280,7 +280,7 @@ async def _differences(case: Case, counts: Counter[str]) -> list[str]:
     for faults in FAULTS:
         core, ours = (World(case.of.shapes, case.seed + faults, faults) for _ in range(2))
         expected, found = await _on_core(case, core), await on_engine(ours)
-        if repr(found.data) != repr(expected.data):
+        if repr(found.data) != repr(shown(expected.data)):
             differences.append(f"data with {faults} faults\n  {expected.data}\n  {found.data}")
         elif _errors(found) != _errors(expected):
             differences += await _different_errors(case, core, expected, found)
