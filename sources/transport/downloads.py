@@ -54,7 +54,9 @@ class Downloads:
                 self._source,
                 f"an attachment lies on {url.host}; list it in attachment_hosts if it may be fetched there",
             )
-        elsewhere = HttpClient(self._source, str(url.origin()), auth=NoAuth(), traffic=self._elsewhere)
+        elsewhere = HttpClient(
+            self._source, str(url.origin()), auth=NoAuth(), traffic=self._elsewhere, traced=False
+        )
         try:
             return await elsewhere.call(
                 "GET", url.raw_path_qs, expect=expect, headers=headers, route="attachment"

@@ -118,14 +118,17 @@ class HttpClient:
         traffic: Traffic,
         explain: Callable[[Answer], SourceError | None] = lambda answer: None,
         headers: Mapping[str, str] | None = None,
+        traced: bool = True,
     ) -> None:
-        """Makes no call. Raises SourceRejected for a base URL whose host is an address that may not be called."""
+        """Makes no call. Raises SourceRejected for a base URL whose host is an address that may not be called. Not
+        ``traced``: a host that is not the vendor's own, and is told of no trace."""
         self.source = source
         self.base_url = base_url.rstrip("/")
         self._auth = auth
         self._traffic = traffic
         self._explain = explain
         self._headers = {"Accept-Encoding": ACCEPTED, **(headers or {})}
+        self._traced = traced
         self._session: aiohttp.ClientSession | None = None
         self._scheme, self._host, self._root, *_ = urlsplit(self.base_url)
         if not traffic.addresses.allow_url(self.base_url):
@@ -156,7 +159,7 @@ class HttpClient:
             request.body = msgspec.json.encode(json)
             request.headers["Content-Type"] = "application/json"
         passage = self._traffic.passage(endpoint)
-        seen = None if here() is None else SeenCall(self.source, self.base_url, route, endpoint)
+        seen = None if here() is None else SeenCall(self.source, self.base_url, route, endpoint, self._traced)
         try:
             return await self._attempt(request, passage, expect, seen)
         except SourceError as error:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class SeenCall:
     """All attempts of one call."""
 
-    def __init__(self, source: str, base_url: str, route: str, endpoint: str) -> None:
-        self._source, self._route, self._endpoint = source, route, endpoint
+    def __init__(self, source: str, base_url: str, route: str, endpoint: str, traced: bool) -> None:
+        """``traced``: may the host be told of the trace?"""
+        self._source, self._route, self._endpoint, self._traced = source, route, endpoint, traced
         self._host = urlsplit(base_url).hostname or ""
         self._attempts = 0
         self._last: Span = UNSEEN
@@ -36,7 +37,7 @@ class SeenCall:
             attempt=self._attempts,
             cost=1,
         )
-        if (named := call.traceparent_to(self._source)) is not None:
+        if self._traced and (named := call.traceparent_to(self._source)) is not None:
             request.headers["traceparent"] = named
         with call:
             answer = await send()

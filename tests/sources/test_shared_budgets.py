@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sources.ports.errors import SourceError, SourceRateLimited
+from sources.ports.trace import Trace
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
 from sources.transport.caller import Urgency, calling_for
@@ -247,6 +248,20 @@ async def test_places_at_a_time_are_shared_and_given_back(redis: RedisServer) ->
         most = max(most, _most_at_once(sandbox))
 
     assert most == 3
+
+
+async def test_asking_redis_is_a_part_of_the_trace_also_where_it_is_away(redis: RedisServer) -> None:
+    async with replicas(redis.url, Limit("minute", calls=40)) as (group, _):
+        seen = []
+        for _ in ("there", "away", "known to be away"):
+            trace = Trace()
+            with trace.begin("operation", "x"):
+                await group.clients[0].call("GET", "/", route="things")
+            seen.append([(one.kind, one.name, one.error) for one in trace.close()[1:]])
+            await redis.stop()
+
+    asking, call = ("redis", "vendor budget", None), ("call", "GET things", None)
+    assert seen == [[asking, call]] * 3
 
 
 async def test_each_process_tells_what_all_have_used_as_of_its_last_call(redis: RedisServer) -> None:

@@ -43,6 +43,7 @@ from sources.ports.helpdesk import (
     TicketQuery,
     TicketStatus,
 )
+from sources.ports.trace import Trace
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
 from sources.transport.http import Answer
@@ -649,8 +650,10 @@ async def test_an_attachment_on_a_listed_host_is_fetched_without_credentials(
     content_url: str, moved_to: str
 ) -> None:
     files = file_host()
-    async with attached(content_url, files, ("{elsewhere}",), moved_to) as (port, _):
-        content = await port.attachment(Ref("zendesk", "1"), "5", False)
+    trace = Trace(trace_id=1, told_to=frozenset(("zendesk",)))
+    async with attached(content_url, files, ("{elsewhere}",), moved_to) as (port, home):
+        with trace.begin("operation", "x"):
+            content = await port.attachment(Ref("zendesk", "1"), "5", False)
     assert content is not None
     assert (content.body, content.media_type, content.file_name) == (
         b"seen name=a%20b",
@@ -658,7 +661,8 @@ async def test_an_attachment_on_a_listed_host_is_fetched_without_credentials(
         "a b.txt",
     )
     [call] = files.log.calls()
-    assert "authorization" not in dict(call.request_headers)
+    assert dict(call.request_headers).keys().isdisjoint(("authorization", "traceparent"))
+    assert all("traceparent" in dict(call.request_headers) for call in home.log.calls())
 
 
 @pytest.mark.parametrize(
