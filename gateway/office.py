@@ -186,12 +186,14 @@ class Office:
         }
 
     async def _cache(self, stack: AsyncExitStack) -> Cache | None:
-        """None where it is off."""
-        settings, redis = self.settings, self.settings.redis
-        if not settings.cache.enabled:
-            return None
+        """None where it is off, and no source is copied: how old a copy is has to be told in any case."""
+        settings, redis, lifetimes = self.settings, self.settings.redis, self.settings.cache
+        if not lifetimes.enabled:
+            if not self.mirrors:
+                return None
+            lifetimes = lifetimes.without_memory
         second = None
-        if redis is not None and redis.cache:
+        if lifetimes.enabled and redis is not None and redis.cache:
             from sources.transport.redis_cache import RedisCache
 
             second = RedisCache(redis.url, redis.patience)
@@ -199,7 +201,7 @@ class Office:
         # Whose account is read there: who changes the settings of a source reads it anew.
         accounts = {self.ports[kind].name: repr(source.settings) for kind, source in settings.sources.items()}
         cache = Cache(
-            settings.cache,
+            lifetimes,
             Surroundings(patience=remaining, lane=caller, apart=shared_deadline, behind=_behind),
             second=second,
             codec=Codec(accounts, settings.own_fields),

@@ -77,6 +77,20 @@ async def test_an_answer_says_how_old_the_copy_is_and_not_when_the_copy_was_aske
     assert copied.runs() == 0
 
 
+async def test_an_answer_says_how_old_the_copy_is_where_nothing_is_remembered(postgres: str) -> None:
+    settings = MirrorSettings(every=600, lists_every=600)
+    async with open_mirrored(postgres, settings, Lifetimes(enabled=False)) as (door, box, url):
+        copied = Copied(door, box, url)
+        await copied.age(100)
+        first, again = await copied.ask(), await copied.ask()
+        assert told(first)[0] == told(again)[0] == "CACHED"
+        assert 100 <= told(again)[1] < 130
+        [account] = [one for one in again.body["extensions"]["freshness"] if one["source"] == "hubspot"]
+        assert account["verdict"] == "LIVE"
+        assert door.office.cache is not None
+        assert door.office.cache.entries == 0
+
+
 async def test_what_somebody_keeps_is_as_old_and_lasts_until_the_next_run(copied: Copied) -> None:
     await copied.age(100)
     query = TICKETS.replace("name ", "").replace("query($id: ID!) ", "")

@@ -47,6 +47,14 @@ class Lifetimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
     @property
+    def without_memory(self) -> "Lifetimes":
+        """The same, and nothing is remembered."""
+        at_once = KindSeconds(**dict.fromkeys(KindSeconds.__struct_fields__, 0.0))
+        return msgspec.structs.replace(
+            self, seconds=at_once, stale_while_revalidate=0.0, stale_if_error=0.0, coalesce=0.0
+        )
+
+    @property
     def promises(self) -> Mapping[str, int]:
         """By the graph's type."""
         return {type_name: self.promise(kind) for type_name, kind in KIND_OF.items()}
