@@ -79,3 +79,23 @@ async def test_an_account_with_ten_thousand_invoices_costs_one_call_more_and_sta
             issued = [i for i in crowded.world.invoices_by_account[truth.index] if i.status != "DELETED"]
             newest = sorted((str(i.issue_date) for i in issued), reverse=True)[:20]
             assert [node["issueDate"] for node in account["invoices"]["nodes"]] == newest
+
+
+async def test_an_answer_that_is_made_a_second_time_costs_no_call_more(door: Door) -> None:
+    """Once by columns, and as that fails at the innermost rows again by graphql-core."""
+    query = """query Twice($short: Boolean = true) {
+      accounts(first: 5) {
+        nodes { name invoices(first: 3) { nodes { number } } tickets(first: 2) { nodes { subject status @skip(if: $short) } } }
+      }
+    }"""
+    for _ in range(2):
+        answer = await door.ask("admin", query, {"short": None})  # by graphql-core, then planned
+    assert answer.data["accounts"]["nodes"][0]["tickets"] is None
+    replayed = door.office.engine.counts["replayed"]
+    door.forget_calls()
+
+    again = await door.ask("admin", query, {"short": None})
+
+    assert again.body == answer.body
+    assert door.office.engine.counts["replayed"] == replayed + 1
+    assert door.calls() == {"hubspot": 1, "xero": 1, "zendesk": 1, "s3": 0}
