@@ -99,9 +99,11 @@ class Operations:
         presence: Presence | None,
     ) -> Answer:
         audit, touched = self._office.audit, Touched()
-        with span("parse", "document"):
-            prepared, refusals = self._prepared(operation, principal, only_query)
-            record = self.record(operation, prepared, principal)
+        if here() is None:
+            prepared, refusals, record = self._known(operation, principal, only_query)
+        else:
+            with span("parse", "document"):
+                prepared, refusals, record = self._known(operation, principal, only_query)
         in_time, for_whom = terms(self._office.settings.door, principal, record.name, wished)
         with in_time, for_whom:
             refused = None
@@ -166,30 +168,32 @@ class Operations:
             self._office.requests.operation(AuditKind.QUERY.value, done, answer.body)
             return answer
 
-    def _prepared(
+    def _known(
         self, operation: Operation, principal: Principal, only_query: bool
-    ) -> tuple[Prepared | None, list[GraphQLError]]:
-        """The document, and why it must not run."""
+    ) -> tuple[Prepared | None, list[GraphQLError], AuditRecord]:
+        """The document, why it must not run, and what is recorded of it."""
         try:
             prepared = prepare(self._office.schema.graphql, operation.query)
         except GraphQLError as error:
-            return None, [error]
+            return None, [error], self._office.audit.record(AuditKind.QUERY, principal)
         name = operation.operation_name
         refusals = prepared.refusals(name, operation.variables or {}, only_query)
         if not refusals and principal.viewing and prepared.kind(name) is OperationType.MUTATION:
             viewing = ViewingOnly()
             refusals = [GraphQLError(str(viewing), original_error=viewing)]
-        return prepared, refusals
+        return prepared, refusals, self.record(operation, prepared, principal)
 
-    def record(self, operation: Operation, prepared: Prepared | None, principal: Principal) -> AuditRecord:
+    def record(self, operation: Operation, prepared: Prepared, principal: Principal) -> AuditRecord:
         """What is known of it before it runs."""
-        asked = self._asked(operation, prepared, principal) if prepared is not None else None
+        asked = self._asked(operation, prepared, principal)
+        if asked is None:
+            return self._office.audit.record(AuditKind.QUERY, principal)
         return self._office.audit.record(
-            _KINDS[asked.type._value_] if asked else AuditKind.QUERY,
+            _KINDS[asked.type._value_],
             principal,
-            name=asked.name if asked else None,
-            coordinates=asked.coordinates if asked else (),
-            personal=asked.personal if asked else (),
+            name=asked.name,
+            coordinates=asked.coordinates,
+            personal=asked.personal,
         )
 
     def _asked(self, operation: Operation, prepared: Prepared, principal: Principal) -> Asked | None:
@@ -205,8 +209,12 @@ class Operations:
         request_id: str,
         demand: Demand,
     ) -> Answer:
-        with span("context", "caller's view"):
-            context = await self._office.context(principal, touched)
+        viewing = self._office.context(principal, touched)
+        if here() is None:
+            context = await viewing
+        else:
+            with span("context", "caller's view"):
+                context = await viewing
         cache = self._office.cache
         reading = Reading(cache.demand(demand), cache.clock()) if cache is not None else None
         try:

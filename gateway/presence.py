@@ -14,16 +14,13 @@ class Presences:
 
     def __init__(self) -> None:
         self.unwatched: dict[Presence, float] = {}
-        """Since when by the loop's clock, the first one first."""
-        self._waking = False
+        """Since when by the loop's clock, the first one first. Who is forgotten before it is due costs nothing."""
+        self.waking = False
 
-    def add(self, presence: "Presence") -> None:
-        """To be watched from in a while on, until then forgotten at no cost."""
-        loop = asyncio.get_running_loop()
-        self.unwatched[presence] = loop.time()
-        if not self._waking:
-            self._waking = True
-            loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
+    def wake_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Once for all that are added until then."""
+        self.waking = True
+        loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
 
     def _wake(self) -> None:
         loop = asyncio.get_running_loop()
@@ -35,7 +32,7 @@ class Presences:
                 return
             del self.unwatched[presence]
             presence.watch()
-        self._waking = False
+        self.waking = False
 
 
 class Presence:
@@ -50,8 +47,11 @@ class Presence:
         self.gone = False
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._all.add(self)
+        loop, all_ = asyncio.get_running_loop(), self._all
+        self._task = asyncio.current_task(loop)
+        all_.unwatched[self] = loop.time()
+        if not all_.waking:
+            all_.wake_later(loop)
 
     def __exit__(self, *error: object) -> None:
         self._all.unwatched.pop(self, None)
