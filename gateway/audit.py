@@ -378,8 +378,9 @@ class AuditTrail:
         batch: list[_Queued] = []
         ids = 0
         while len(batch) < min(BATCH, most) and ids < BATCH_IDS:
-            batch.append(self._queue.popleft())
-            ids += len(batch[-1].record.records)
+            queued = self._queue.popleft()
+            batch.append(queued)
+            ids += len(queued.record.records)
         return batch
 
     def _failed(self, batch: Sequence["_Queued"], error: Exception, first: bool) -> None:
@@ -407,6 +408,8 @@ class AuditTrail:
         records: list[AuditRecord] = []
         for queued in batch:
             records.append(queued.record)
+            if not queued.owners:
+                continue
             shares: dict[str, list[str]] = {}
             for owner, ids in queued.owners.items():
                 if organisation := holders.get(owner) if isinstance(owner, Ref) else owner:
