@@ -257,7 +257,7 @@ class ColumnRun:
                     field.definition,
                     field.nodes,
                     field.parent_type,
-                    _linked(column.path(row), field.parent_type.name),
+                    _linked(column, row),
                 )
                 values.append(resolve(source, info, **self._arguments(field)))
             except Exception as error:
@@ -560,10 +560,15 @@ def _positions(denied: tuple[FieldPlan, list[str | int], tuple[str, Rule]]) -> l
     return [part for part in denied[1] if isinstance(part, int)]
 
 
-def _linked(path: list[str | int], type_name: str) -> Path:
-    """As graphql-core links paths."""
+def _linked(column: Column, place: int) -> Path:
+    """The path of one of the values as graphql-core links it: each key with the type that has the field."""
+    types = []
+    above: Column | None = column
+    while above is not None:
+        types.append(above.block.selection.type.name)
+        above = above.block.above
     linked: Path | None = None
-    for part in path:
-        linked = Path(linked, part, type_name if isinstance(part, str) else None)
+    for part in column.path(place):
+        linked = Path(linked, part, types.pop() if isinstance(part, str) else None)
     assert linked is not None
     return linked

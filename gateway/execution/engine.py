@@ -35,7 +35,7 @@ KEPT_VARIANTS = 16
 """Plans of one document: by operation, by the scopes that callers hold of those it mentions, by @skip and @include."""
 KEPT_BYTES = 64 << 20
 """Of all plans together, with the parsed documents that they stand on; as estimated."""
-TEXT_BYTES = 120
+TEXT_BYTES = 210
 """Of a parsed document, per character."""
 GARBAGE_BYTES = 32 << 20
 """Of plans that were forgotten, after which they are collected: classes and parsed documents are circles, which otherwise wait
@@ -265,7 +265,9 @@ async def _executed(executor: Any) -> ExecutionResult:
 def _release(executor: Any) -> None:
     """Of an executor that is done with: what holds the executor that holds it. Otherwise all of a request, with the records
     that it read, would wait for the garbage collector."""
-    executor.async_helpers = executor.collected_errors = None  # an error knows its frames, and they the executor
+    executor.async_helpers = executor.collected_errors = (
+        None  # an error knows its frames, and they the executor
+    )
 
 
 class _Steering(Visitor):

@@ -161,6 +161,34 @@ async def test_resolvers_are_told_what_the_operation_is() -> None:
     assert found.data == {"w": ["what", "Query", "[String!]!", "Named"], "asked": "asked asked {'n': 3} me"}
 
 
+async def test_a_resolvers_path_says_the_type_of_each_field_on_the_way() -> None:
+    @strawberry.interface
+    class Place:
+        @strawberry.field
+        def where(self, info: strawberry.Info) -> list[str]:
+            found, path = [], info.path
+            while path is not None:
+                found.append(f"{path.typename}.{path.key}" if path.typename else str(path.key))
+                path = path.prev  # type: ignore[assignment]
+            return found[::-1]
+
+    @strawberry.type
+    class Street(Place):
+        pass
+
+    @strawberry.type
+    class Town(Place):
+        streets: list[list[Street]]
+
+    town = Town(streets=[[Street()], [Street(), Street()]])
+    schema = one_field(list[Place | None], lambda: [None, town], types=[Town, Street])
+    found = await planned(schema, "{ all: it { ... on Town { streets { here: where } } } }")
+    assert found.errors is None
+    assert (found.data or {})["all"][1]["streets"][1][1] == {
+        "here": ["Query.all", "1", "Town.streets", "1", "1", "Street.here"]
+    }
+
+
 async def test_arguments_that_were_not_given_are_not_passed() -> None:
     found = await planned(
         people, "query ($a: Int, $b: Int) { arguments(a: $a, b: $b) also: arguments(b: null) }", {"b": 5}
@@ -285,6 +313,11 @@ async def test_a_value_that_a_custom_scalar_makes_nothing_of_is_an_error() -> No
     ((message, path),) = said(found)
     assert path == ["it", 1]
     assert "to return non-nullable value" in message
+
+
+async def test_definitions_that_are_not_executed_are_no_hindrance() -> None:
+    found = await planned(people, "{ ada { name } } type People { more: String } directive @odd on FIELD")
+    assert (found.data, found.errors) == ({"ada": {"name": "Ada"}}, None)
 
 
 async def test_what_needs_no_selection_is_an_empty_object_without_one() -> None:
@@ -850,6 +883,14 @@ class Asked:
     inner: Inner | None = None
 
 
+@strawberry.input(one_of=True)
+class Either:
+    """One of two."""
+
+    text: str | None = strawberry.UNSET
+    number: int | None = strawberry.UNSET
+
+
 @strawberry.enum
 class Mood(enum.Enum):
     """An enum to be given."""
@@ -892,6 +933,11 @@ class Inputs:
         """An enum."""
         return repr(given and given.name)
 
+    @strawberry.field
+    def either(self, given: Either | None = None) -> str | None:
+        """One of two."""
+        return repr(given and (given.text, given.number))
+
 
 inputs = Schema(query=Inputs)
 
@@ -922,6 +968,10 @@ inputs = Schema(query=Inputs)
         ("query ($v: String!) { list(given: [$v, $v]) }", {"v": "a"}, "['a', 'a']"),
         ("{ mood(given: BAD) }", {}, "'BAD'"),
         ("query ($v: Mood!) { mood(given: $v) }", {"v": "GOOD"}, "'GOOD'"),
+        ('{ either(given: {text: "x"}) }', {}, "('x', UNSET)"),
+        ("query ($v: Either = {number: 4}) { either(given: $v) }", {}, "(UNSET, 4)"),
+        ("query ($v: Either) { either(given: $v) }", {"v": {"text": "x"}}, "('x', UNSET)"),
+        ("query ($v: Int!) { either(given: {number: $v}) }", {"v": 4}, "(UNSET, 4)"),
     ],
 )
 async def test_inputs_reach_the_resolver_coerced(text: str, variables: Any, expected: str) -> None:
@@ -941,6 +991,9 @@ async def test_inputs_reach_the_resolver_coerced(text: str, variables: Any, expe
         ("query ($v: Asked) { object(given: $v) }", {"v": {"more": 1}}, "Variable '$v' has invalid value"),
         ("query ($v: [String!]) { list(given: $v) }", {"v": ["a", None]}, "Variable '$v' has invalid value at [1]"),
         ("query ($v: Mood) { mood(given: $v) }", {"v": "SO_SO"}, "Variable '$v' has invalid value"),
+        ("query ($v: Either) { either(given: $v) }", {"v": {"text": None}}, "Value for member field 'text' must be non-null"),
+        ("query ($v: Either) { either(given: $v) }", {"v": {"text": "x", "number": 4}}, "OneOf Input Object 'Either' must specify exactly one key."),
+        ("query ($v: Either) { either(given: $v) }", {"v": {}}, "OneOf Input Object 'Either' must specify exactly one key."),
     ],
 )  # fmt: skip
 async def test_variables_that_do_not_fit_refuse_the_operation(
@@ -964,6 +1017,11 @@ async def test_variables_that_do_not_fit_refuse_the_operation(
         ("query ($v: String) { must(given: $v) }", {}, "Argument 'given'"),
         ('query ($v: String = "d") { must(given: $v) }', {"v": None}, "Argument 'given'"),
         ("{ mood(given: SO_SO) }", {}, "Argument 'given' has invalid value"),
+        (
+            '{ either(given: {text: "x", number: 4}) }',
+            {},
+            "OneOf Input Object 'Either' must specify exactly one key.",
+        ),
     ],
 )
 async def test_arguments_that_do_not_fit_are_the_fields_error(
