@@ -38,8 +38,8 @@ KEPT_BYTES = 64 << 20
 TEXT_BYTES = 210
 """Of a parsed document, per character."""
 GARBAGE_BYTES = 32 << 20
-"""Of plans that were forgotten, after which they are collected: classes and parsed documents are circles, which otherwise wait
-for the collector's rarest round."""
+"""Of plans that were forgotten, after which they are collected: classes are circles, which otherwise wait for the collector's
+rarest round."""
 
 
 class _Kept:
@@ -265,9 +265,8 @@ async def _executed(executor: Any) -> ExecutionResult:
 def _release(executor: Any) -> None:
     """Of an executor that is done with: what holds the executor that holds it. Otherwise all of a request, with the records
     that it read, would wait for the garbage collector."""
-    executor.async_helpers = executor.collected_errors = (
-        None  # an error knows its frames, and they the executor
-    )
+    # Of the errors: each knows its frames, and they the executor.
+    executor.async_helpers = executor.collected_errors = None
 
 
 class _Steering(Visitor):
