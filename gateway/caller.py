@@ -103,10 +103,11 @@ class Caller:
         while True:
             if silent_since is None:
                 await self._news()
-            asked_at = time.monotonic()
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await self._ask_again()
+                async with self._office.turns.one():
+                    asked_at = time.monotonic()
+                    async with asyncio.timeout(PATIENCE_SECONDS):
+                        await self._ask_again()
                 silent_since = None
             except (SignInRefused, SourceError, TimeoutError) as error:
                 if isinstance(error, SignInRefused) and error.status < 500:

@@ -23,6 +23,7 @@ from gateway.signin.directions import directions
 from gateway.signin.door import SignIn
 from gateway.signin.sessions import Sessions
 from gateway.tracing import Tracing
+from gateway.turns import Turns
 from permissions.principal import Principal
 from resolvers.context import Context
 from resolvers.schema import build_schema
@@ -73,6 +74,7 @@ class Office:
             max_minutes=settings.viewing.max_minutes,
         )
         self.connections = Connections(settings.subscriptions.connections)
+        self.turns = Turns()
         self.browsers: BrowserSignIn
         """Only where ``signin.sessions`` is set, and once it is open."""
         self.closing = asyncio.Event()

@@ -308,6 +308,56 @@ async def test_when_nobody_can_say_who_it_is_a_connection_ends_and_others_stay(
         await admin.close()
 
 
+async def test_a_change_that_concerns_everybody_ends_nobody_who_may_stay(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.office.connections, "_most", 100)
+    principal, answered = door.office.signin.principal, 0
+
+    async def laborious(*given: Any, **more: Any) -> Any:
+        nonlocal answered
+        for _ in range(4):
+            time.sleep(0.005)  # of this process' time, while nobody else gets any
+            await asyncio.sleep(0)
+        found = await principal(*given, **more)
+        answered += 1
+        return found
+
+    token = door.issuer.token("owner-moeller")
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(signed_in(door, token=token)) for _ in range(80)]
+        await asks(sockets[0])
+        monkeypatch.setattr(door.office.signin, "principal", laborious)
+        door.office.ledger._database.memory.feed.tell("members")  # type: ignore[attr-defined]
+        async with asyncio.timeout(AT_ONCE):
+            while answered < len(sockets):
+                await asyncio.sleep(0.01)
+
+        assert len(door.office.connections) == len(sockets)
+
+
+async def test_who_cannot_be_known_ends_though_many_others_cannot_either(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.office.connections, "_most", 100)
+
+    async def silent(*given: Any, **more: Any) -> Any:
+        asked.append(given)
+        await asyncio.Event().wait()
+
+    asked: list[Any] = []
+    token = door.issuer.token("owner-moeller")
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(signed_in(door, token=token)) for _ in range(80)]
+        await asks(sockets[0])
+        monkeypatch.setattr(door.office.signin, "principal", silent)
+        feed = door.office.ledger._database.memory.feed  # type: ignore[attr-defined]
+        feed.tell("members")
+
+        assert {(await socket.closed(AT_ONCE))[0] for socket in sockets} == {1013}
+    assert len(asked) == 80, "each is asked for, and none waits for another's answer"
+
+
 async def test_when_the_server_stops_all_that_is_open_is_told(world: World, postgres: str) -> None:
     async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
         url = await stack.enter_async_context(fresh_database(postgres))
