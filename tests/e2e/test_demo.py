@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import pytest_asyncio
 
 from tests.collector import Collector, open_collector
 from tests.e2e.test_graphiql import CHROMIUM, browser_page, choose_persona, run_query
+from tests.ports import kept_port
 
 
 class Demo:
@@ -38,15 +38,14 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
 @asynccontextmanager
 async def running_demo(folder: Path) -> AsyncIterator[Demo]:
     """Small and on a free port."""
-    async with open_collector() as collector, _running(folder, collector) as demo:
-        yield demo
+    async with open_collector() as collector:
+        with kept_port() as port:
+            async with _running(folder, collector, port) as demo:
+                yield demo
 
 
 @asynccontextmanager
-async def _running(folder: Path, collector: Collector) -> AsyncIterator[Demo]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+async def _running(folder: Path, collector: Collector, port: int) -> AsyncIterator[Demo]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "demo", "--port", str(port), "--scale", "0.1"),
         *("--folder", str(folder), "--collector", collector.url),
@@ -56,7 +55,9 @@ async def _running(folder: Path, collector: Collector) -> AsyncIterator[Demo]:
     )
     printed = ""
     assert process.stdout
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(
+        240
+    ):  # a database is made and started, the company invented, and all of it matched
         while "Stop with" not in printed:
             line = await process.stdout.readline()
             assert line, f"the demo ended: {printed}"
