@@ -95,12 +95,14 @@ class _Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._missing = 0
         self._head = b""
+        self._asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclass
 
     def send_next(self) -> None:
         following = self._run.next()
+        self._asked = following is not None
         if following is not None:
             self._transport.write(following)
 
@@ -125,7 +127,9 @@ class _Connection(asyncio.Protocol):
             self.send_next()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._run.failed(f"the server closed the connection ({error})")
+        # One that has nothing more to ask may be closed while others still wait: servers do so after some seconds.
+        if self._asked:
+            self._run.failed(f"the server closed the connection ({error})")
 
 
 async def get(url: str) -> bytes:
