@@ -6,7 +6,7 @@ import hashlib
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
 from typing import NamedTuple, cast
@@ -200,7 +200,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # it comes without 
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own
         if timeout is None:
-            await super().close()
+            with suppress(TimeoutError):  # then it is closed without
+                await super().close(timeout=CONNECT_SECONDS)
             return
         goodbye = asyncio.create_task(super().close(timeout=timeout))
         self.goodbyes.add(goodbye)
