@@ -141,6 +141,8 @@ class AuditTrail:
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """To ask for it is a system call each time (CPython 3.11)."""
         self._closing = False
         self._lost = 0
         self._lost_since: datetime | None = None
@@ -193,7 +195,8 @@ class AuditTrail:
 
     def read(self, record: AuditRecord, touched: Touched | None = None, done: Done | None = None) -> None:
         """Hands over an operation that has ended. Costs its caller next to nothing."""
-        asyncio.get_running_loop().call_soon(self._add, record, touched, done or _OK)
+        assert self._loop is not None, "the trail runs before it is told of anything"
+        self._loop.call_soon(self._add, record, touched, done or _OK)
 
     @asynccontextmanager
     async def writing(self, record: AuditRecord, touched: Touched | None = None) -> AsyncIterator[Writing]:
@@ -235,7 +238,8 @@ class AuditTrail:
 
     def start(self) -> None:
         """Begins to write. Inside the loop that the trail is used in."""
-        self._task = asyncio.create_task(self._run(), name="audit-trail")
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(), name="audit-trail")
 
     async def close(self) -> None:
         """Writes what is left, for up to ten seconds."""

@@ -1,6 +1,7 @@
 """Whether a client still waits for its answer: work for one that has left ends, and with it the calls to vendors."""
 
 import asyncio
+from time import monotonic
 
 from starlette.types import Receive
 
@@ -14,21 +15,28 @@ class Presences:
 
     def __init__(self) -> None:
         self.unwatched: dict[Presence, float] = {}
-        """Since when by the loop's clock, the first one first. Who is forgotten before it is due costs nothing."""
+        """Since when by ``time.monotonic``, the first one first. Who is forgotten before it is due costs nothing."""
         self.waking = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def wake_later(self, loop: asyncio.AbstractEventLoop) -> None:
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The process's only one. To ask for it is a system call each time (CPython 3.11)."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def wake_later(self) -> None:
         """Once for all that are added until then."""
         self.waking = True
-        loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
+        self.loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
 
     def _wake(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() - WATCHED_AFTER_SECONDS
+        due = monotonic() - WATCHED_AFTER_SECONDS
         while self.unwatched:
             presence, since = next(iter(self.unwatched.items()))
             if since > due:
-                loop.call_later(since - due, self._wake)
+                self.loop.call_later(since - due, self._wake)
                 return
             del self.unwatched[presence]
             presence.watch()
@@ -47,11 +55,11 @@ class Presence:
         self.gone = False
 
     def __enter__(self) -> None:
-        loop, all_ = asyncio.get_running_loop(), self._all
-        self._task = asyncio.current_task(loop)
-        all_.unwatched[self] = loop.time()
+        all_ = self._all
+        self._task = asyncio.current_task(all_.loop)
+        all_.unwatched[self] = monotonic()
         if not all_.waking:
-            all_.wake_later(loop)
+            all_.wake_later()
 
     def __exit__(self, *error: object) -> None:
         self._all.unwatched.pop(self, None)
