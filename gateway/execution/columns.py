@@ -6,15 +6,17 @@ graphql-core complete the very values that were read here, so that nothing is fe
 """
 
 import asyncio
+from asyncio import Future
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from enum import Enum
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import Any
 
+import msgspec
 from graphql import GraphQLError, located_error
 from graphql.execution.values import get_argument_values
-from graphql.pyutils import Path, Undefined, gather_with_cancel, is_iterable
+from graphql.pyutils import Path, Undefined, is_iterable
 from strawberry.types.arguments import convert_arguments
 
 from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlannable, Objects, Plan, Selection
@@ -50,17 +52,17 @@ class Broken:
         raise self._error
 
 
-class Block:
-    """Objects of one type at one place of the answer's shape. ``above`` is the column that they are the values of, and
-    ``places`` where in it they stand (None: they are all of it)."""
+class Block(msgspec.Struct, eq=False):
+    """Objects of one type at one place of the answer's shape."""
 
-    __slots__ = ("above", "columns", "places", "selection", "sources")
-
-    def __init__(
-        self, selection: Selection, sources: list[Any], above: "Column | None", places: list[int] | None
-    ) -> None:
-        self.selection, self.sources, self.above, self.places = selection, sources, above, places
-        self.columns: list[Column | None] = [None] * len(selection.fields)
+    selection: Selection
+    sources: list[Any]
+    above: "Column | None" = None
+    """The column that they are the values of."""
+    places: list[int] | None = None
+    """Where in it they stand; None: they are all of it."""
+    columns: "dict[str, Column]" = {}
+    """By response key; of what was read or is being read."""
 
     def path(self, row: int) -> list[str | int]:
         """The answer's path of one of the objects."""
@@ -69,38 +71,39 @@ class Block:
         return self.above.path(row if self.places is None else self.places[row])
 
 
-class Column:
-    """The values of one field for all objects of a block, or the items of such values. After the run ``values`` holds
-    what was read, awaited, exceptions as Failed."""
+class Column(msgspec.Struct, eq=False):
+    """The values of one field for all objects of a block, or the items of such values."""
 
-    __slots__ = ("_ends", "block", "blocks", "field", "given", "items", "lengths", "list", "rows", "values")
-
-    def __init__(self, field: FieldPlan, block: Block, of: "Column | None" = None) -> None:
-        self.field, self.block, self.list = field, block, of
-        self.values: list[Any] = []
-        self.given: list[Any] | None = None
-        """The values before they were awaited; None where nothing was."""
-        self.items: Column | None = None
-        """For lists: the column of all items, and each list's length (None for what is no list)."""
-        self.lengths: list[int | None] = []
-        self.blocks: list[Block] = []
-        """For objects: the block of each type."""
-        self.rows: list[Any] | None = None
-        """The values as replay sees them; made when needed."""
-        self._ends: list[int] | None = None
+    field: FieldPlan
+    block: Block
+    of: "Column | None" = None
+    """The column whose values these are the items of."""
+    values: list[Any] = []
+    """After the run what was read, awaited, exceptions as Failed."""
+    given: list[Any] | None = None
+    """The values before they were awaited; None where nothing was."""
+    items: "Column | None" = None
+    """For lists: the column of all items, and each list's length (None for what is no list)."""
+    lengths: list[int | None] = []
+    blocks: list[Block] = []
+    """For objects: the block of each type."""
+    rows: list[Any] | None = None
+    """The values as replay sees them; made when needed."""
+    ends: list[int] | None = None
+    """For items: where each list ends; made when needed."""
 
     def path(self, place: int) -> list[str | int]:
         """The answer's path of one of the values."""
-        if self.list is None:
+        if self.of is None:
             return [*self.block.path(place), self.field.key]
-        if self._ends is None:
-            self._ends = list(accumulate(length or 0 for length in self.list.lengths))
-        ends = self._ends
+        if self.ends is None:
+            self.ends = list(accumulate(length or 0 for length in self.of.lengths))
+        ends = self.ends
         owner = bisect_right(ends, place)
-        return [*self.list.path(owner), place - (ends[owner - 1] if owner else 0)]
+        return [*self.of.path(owner), place - (ends[owner - 1] if owner else 0)]
 
 
-Done = list[Any] | Awaitable[list[Any]]
+Done = list[Any] | Coroutine[Any, Any, list[Any]]
 """Completed values, at once where nothing had to be awaited."""
 
 
@@ -111,12 +114,13 @@ class ColumnRun:
         self._plan, self._executor = plan, executor
         self.failed = False
         self.root: Block | None = None
+        self._columns: list[Column] = []
         self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
         self._denied: list[tuple[FieldPlan, list[str | int], tuple[str, Rule]]] = []
 
     async def run(self) -> Any:
         """The answer's data, for msgspec to encode. Meaningless when ``failed`` is set afterwards."""
-        block = self.root = Block(self._plan.root, [self._executor.root_value], None, None)
+        block = self.root = Block(self._plan.root, [self._executor.root_value])
         done = await self._serially(block) if self._plan.serial else self._block(block)
         rows = done if isinstance(done, list) else await done
         return rows[0]
@@ -138,31 +142,28 @@ class ColumnRun:
     def release(self) -> None:
         """Lets go of all that was read, when the answer is complete. Blocks and columns know each other, so without this
         the records of a large answer would wait for the garbage collector."""
-        todo = [self.root] if self.root else []
         self.root = None
         self._errors.clear()
-        while todo:
-            block = todo.pop()
-            for column in block.columns:
-                while column is not None:
-                    todo += column.blocks
-                    column.blocks, column.values, column.given, column.rows = [], [], None, None
-                    column.items, column = None, column.items
-            block.columns, block.sources = [], []
+        for column in self._columns:
+            column.block.columns = {}
+            column.blocks, column.items, column.rows = [], None, None
+        self._columns.clear()
 
     # -- objects ------------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> Done:
-        copied = block.selection.shape.of_records(block.sources)
-        if copied is not None:
-            return copied
+        selection = block.selection
+        if selection.shape.copies:
+            copied = selection.shape.of_records(block.sources)
+            if copied is not None:
+                return copied
         columns: list[Any] = []
         pending: list[int] = []
-        for place, field in enumerate(block.selection.fields):
-            done = self._field(field, block, place)
-            columns.append(done)
+        for field in selection.fields:
+            done = self._field(field, block)
             if type(done) is not list:
-                pending.append(place)
+                pending.append(len(columns))
+            columns.append(done)
         if pending:
             return self._awaited(block, columns, pending)
         return _rows(block, columns)
@@ -171,16 +172,15 @@ class ColumnRun:
         if len(pending) == 1:
             columns[pending[0]] = await columns[pending[0]]
         else:
-            for place, done in zip(
-                pending, await gather_with_cancel(*(columns[place] for place in pending)), strict=True
-            ):
-                columns[place] = done
+            done = await _together([columns[place] for place in pending])
+            for place, values in zip(pending, done, strict=True):
+                columns[place] = values
         return _rows(block, columns)
 
     async def _serially(self, block: Block) -> list[Any]:
         columns = []
-        for place, field in enumerate(block.selection.fields):
-            done = self._field(field, block, place)
+        for field in block.selection.fields:
+            done = self._field(field, block)
             columns.append(done if isinstance(done, list) else await done)
             if self.failed:
                 # A mutation that nulls the whole answer stops the ones behind it: replay decides, and runs them or not.
@@ -189,7 +189,7 @@ class ColumnRun:
 
     # -- one field ----------------------------------------------------------------------------------------------
 
-    def _field(self, field: FieldPlan, block: Block, place: int) -> Done:
+    def _field(self, field: FieldPlan, block: Block) -> Done:
         how = field.how
         if how is How.TYPENAME:
             return [block.selection.type.name] * len(block.sources)
@@ -202,7 +202,8 @@ class ColumnRun:
                 self._denied.append((field, column.path(0), refused))
                 self.failed |= field.node.nonnull
             return [None] * len(block.sources)
-        block.columns[place] = column
+        block.columns[field.key] = column
+        self._columns.append(column)
         if how is How.ATTRIBUTE:
             values = _attributes(field.get, block.sources)
         elif how is How.RESOLVER:
@@ -278,24 +279,28 @@ class ColumnRun:
     def _complete(self, node: Node, values: list[Any], column: Column) -> Done:
         column.values = values
         kinds = set(map(type, values))
-        for kind in kinds:
-            if awaits(kind):
-                return self._settled(node, values, column)
+        if not kinds <= node.plain:
+            for kind in kinds:
+                if awaits(kind):
+                    return self._settled(node, values, column)
         return self._complete_settled(node, values, kinds, column)
 
     async def _settled(self, node: Node, values: list[Any], column: Column) -> list[Any]:
         column.given = values
-        started = [asyncio.ensure_future(v) if awaits(type(v)) else v for v in values]
-        values = column.values = list(started)
+        started = [
+            value if isinstance(value, Future) or not awaits(type(value)) else asyncio.ensure_future(value)
+            for value in values
+        ]
+        values = column.values = started.copy()
         try:
             for place, value in enumerate(started):
-                if isinstance(value, asyncio.Future):
+                if isinstance(value, Future):
                     try:
                         values[place] = await value
                     except Exception as error:
                         values[place] = Failed(error)
         except BaseException:  # the request is cancelled: nothing of it goes on
-            left = [value for value in started if isinstance(value, asyncio.Future)]
+            left = [value for value in started if isinstance(value, Future)]
             for value in left:
                 value.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -305,17 +310,18 @@ class ColumnRun:
         return done if isinstance(done, list) else await done
 
     def _complete_settled(self, node: Node, values: list[Any], kinds: set[type], column: Column) -> Done:
-        for kind in kinds:
-            if kind is Failed or issubclass(kind, Exception):
-                values = self._blamed(node, values, column)
+        if not kinds <= node.plain:
+            for kind in kinds:
+                if kind is Failed or issubclass(kind, Exception):
+                    values = self._blamed(node, values, column)
+                    kinds = set(map(type, values))
+                    break
+            if type(Undefined) in kinds:
+                values = [None if value is Undefined else value for value in values]
                 kinds = set(map(type, values))
-                break
-        if type(Undefined) in kinds:
-            values = [None if value is Undefined else value for value in values]
-            kinds = set(map(type, values))
-        if node.nonnull and NOTHING in kinds:
-            self.failed = True
-            return [None] * len(values)
+            if node.nonnull and NOTHING in kinds:
+                self.failed = True
+                return [None] * len(values)
         if isinstance(node, Leaf):
             return self._leaves(node, values, kinds)
         if isinstance(node, ListOf):
@@ -390,9 +396,15 @@ class ColumnRun:
                     column.values[place] = Broken(items, error)
                     self.failed = True
                     return [None] * len(values)
-        column.lengths = lengths = [None if value is None else len(value) for value in values]
+        if NOTHING in kinds:
+            lengths = [None if value is None else len(value) for value in values]
+            flat = list(chain.from_iterable(value for value in values if value is not None))
+        else:
+            lengths = list(map(len, values))
+            flat = list(chain.from_iterable(values))
+        column.lengths = lengths
         column.items = Column(column.field, column.block, column)
-        flat = list(chain.from_iterable(value for value in values if value is not None))
+        self._columns.append(column.items)
         done = self._complete(node.item, flat, column.items)
         if isinstance(done, list):
             return _split(done, lengths)
@@ -501,18 +513,11 @@ def _rows(block: Block, columns: list[list[Any]]) -> list[Any]:
 def _split(done: list[Any], lengths: list[int | None]) -> list[Any]:
     if len(lengths) == 1 and lengths[0] is not None:
         return [done]
-    lists: list[Any] = []
-    start = 0
-    for length in lengths:
-        if length is None:
-            lists.append(None)
-        else:
-            lists.append(done[start : start + length])
-            start += length
-    return lists
+    items = iter(done)
+    return [None if length is None else list(islice(items, length)) for length in lengths]
 
 
-async def _split_later(done: Awaitable[list[Any]], lengths: list[int | None]) -> list[Any]:
+async def _split_later(done: Coroutine[Any, Any, list[Any]], lengths: list[int | None]) -> list[Any]:
     return _split(await done, lengths)
 
 
@@ -523,7 +528,7 @@ def _spread(done: list[Any], places: list[int], length: int) -> list[Any]:
     return spread
 
 
-async def _spread_later(done: Awaitable[list[Any]], places: list[int], length: int) -> list[Any]:
+async def _spread_later(done: Coroutine[Any, Any, list[Any]], places: list[int], length: int) -> list[Any]:
     return _spread(await done, places, length)
 
 
@@ -536,11 +541,23 @@ def _merged(parts: list[tuple[list[int], list[Any]]], length: int) -> list[Any]:
 
 
 async def _merged_later(parts: list[tuple[list[int], Done]], length: int) -> list[Any]:
-    async def value(done: Done) -> list[Any]:
-        return done if isinstance(done, list) else await done
+    later = iter(await _together([done for _, done in parts if not isinstance(done, list)]))
+    return _merged(
+        [(places, done if isinstance(done, list) else next(later)) for places, done in parts], length
+    )
 
-    done = await gather_with_cancel(*(value(done) for _, done in parts))
-    return _merged([(places, rows) for (places, _), rows in zip(parts, done, strict=True)], length)
+
+async def _together(columns: list[Coroutine[Any, Any, list[Any]]]) -> list[list[Any]]:
+    """All of them, each as soon as it can be; the last needs no task of its own."""
+    tasks = [asyncio.create_task(column) for column in columns[:-1]]
+    try:
+        last = await columns[-1]
+        return [*[await task for task in tasks], last]
+    except BaseException:  # the request is cancelled: nothing of it goes on
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 _AWAITS: dict[type, bool] = {}

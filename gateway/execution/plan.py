@@ -63,9 +63,12 @@ class NotPlannable(Exception):
 class Leaf:
     """A scalar or enum. ``usual`` are the Python types that need no conversion; ``names`` has the graph's name of each
     member of ``enum`` by the member's own name, which hashes faster than the member. ``as_it_is`` is the type, as msgspec
-    knows types, of what the encoder writes as the scalar would; None where there is none."""
+    knows types, of what the encoder writes as the scalar would; None where there is none.
 
-    __slots__ = ("as_it_is", "coerce", "enum", "names", "nonnull", "usual", "within")
+    Of every node: ``plain`` are the Python types of values that are nothing but values, neither awaited nor exceptions nor
+    null."""
+
+    __slots__ = ("as_it_is", "coerce", "enum", "names", "nonnull", "plain", "usual", "within")
 
     def __init__(self, type_: Any, nonnull: bool) -> None:
         self.nonnull = nonnull
@@ -74,12 +77,15 @@ class Leaf:
         self.enum = _enum_class(type_)
         self.names = {member.name: type_.coerce_output_value(member) for member in self.enum or ()}
         self.as_it_is = _AS_IT_IS.get(type_, _as_it_is(self))
+        self.plain = self.usual | {self.enum} if self.enum else self.usual
 
 
 class ListOf:
     """A list of anything."""
 
     __slots__ = ("item", "nonnull")
+
+    plain: frozenset[type] = frozenset({list, tuple})
 
     def __init__(self, item: "Node", nonnull: bool) -> None:
         self.item, self.nonnull = item, nonnull
@@ -88,13 +94,15 @@ class ListOf:
 class Objects:
     """Objects of one type, or of the types of an interface or union."""
 
-    __slots__ = ("_selections", "abstract", "depth", "details", "nonnull", "record", "type")
+    __slots__ = ("_selections", "abstract", "depth", "details", "nonnull", "plain", "record", "type")
 
     def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails], depth: int) -> None:
         self.type, self.nonnull, self.details, self.depth = type_, nonnull, details, depth
         self.abstract = bool(is_abstract_type(type_))
         self.record: type | None = getattr(getattr(type_, "is_type_of", None), "record", None)
         """The one class whose instances are of the type, where the type's ``is_type_of`` says so by attribute."""
+        odd = self.record is None or issubclass(self.record, Exception) or hasattr(self.record, "__await__")
+        self.plain = frozenset[type]() if odd else frozenset({self.record})
         self._selections: dict[str, Selection] = {}
 
     def selection(self, type_: GraphQLObjectType, plan: "Plan", executor: Executor[Any]) -> "Selection":
@@ -259,13 +267,11 @@ def _turns_exceptions(field: GraphQLField) -> bool:
 class Selection:
     """The fields asked of one type, in the answer's order."""
 
-    __slots__ = ("fields", "index", "keys", "shape", "type")
+    __slots__ = ("fields", "shape", "type")
 
     def __init__(self, type_: GraphQLObjectType, fields: list[FieldPlan]) -> None:
         self.type, self.fields = type_, fields
-        self.keys = tuple(field.key for field in fields)
-        self.index = {key: place for place, key in enumerate(self.keys)}
-        self.shape = Shape(self.keys, [_part(field, type_) for field in fields])
+        self.shape = Shape([field.key for field in fields], [_part(field, type_) for field in fields])
 
 
 def _part(field: FieldPlan, type_: GraphQLObjectType) -> Part:

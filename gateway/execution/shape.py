@@ -28,13 +28,14 @@ class Part:
 
 
 class Shape:
-    """The rows of one selection."""
+    """The rows of one selection. ``copies``: may all of it be had straight of records?"""
 
-    __slots__ = ("_copies", "_keys", "_parts", "_row")
+    __slots__ = ("_copies", "_keys", "_parts", "_row", "copies")
 
     def __init__(self, keys: Sequence[str], parts: Sequence[Part]) -> None:
         self._keys, self._parts = keys, parts
         self._row: Any = None
+        self.copies = all(part.attribute or part.constant for part in parts)
         self._copies: dict[type, Copies | None] = {}
 
     def of_columns(self, columns: Iterable[Sequence[Any]]) -> list[Any]:

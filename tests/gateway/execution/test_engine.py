@@ -20,6 +20,7 @@ from strawberry.schema.exception_handlers import ExceptionHandler
 from gateway.errors import formatted
 from gateway.execution import engine as engine_module
 from gateway.execution import plan as plan_module
+from gateway.execution.columns import Block, Column
 from gateway.execution.engine import Engine
 from gateway.execution.policy import PolicyExecutor
 from gateway.limits import MAX_DEPTH
@@ -407,6 +408,7 @@ async def test_a_request_that_is_answered_is_let_go_of_at_once(
             del ours
             await asyncio.sleep(0)
             assert log() is None
+            assert {Block, Column}.isdisjoint(map(type, gc.get_objects()))
         finally:
             gc.enable()
 
