@@ -26,7 +26,7 @@ from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, AuditStore
 from sources.ports.common import Ref
 from sources.ports.errors import SourceError, SourceUnavailable
 from sources.ports.trace import span
-from sources.transport.deadline import deadline, remaining
+from sources.transport.deadline import deadline, in_time
 
 FLUSH_SECONDS = 0.4
 """How long a read's record waits for others."""
@@ -303,9 +303,8 @@ class AuditTrail:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Queued(record, {}, written))
         self._urgent.set()
-        with span("audit", "recorded before it is done"):
-            async with asyncio.timeout(remaining()):
-                await written
+        with span("audit", "recorded before it is done"), in_time():
+            await written
 
     # -- writing ------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from sources.ports.tokens import Tokens, TokenStore
 from sources.ports.trace import span, unseen
 from sources.transport.addresses import Addresses, AddressNotAllowed
 from sources.transport.counts import Renewals
-from sources.transport.deadline import remaining
+from sources.transport.deadline import in_time
 from sources.transport.guarded import GuardedTransport
 from sources.transport.http import Request
 
@@ -110,9 +110,8 @@ class _Bearer:
 
     async def _renewed(self, known_bad: str | None) -> _Access:
         try:
-            with span("oauth", f"{self._source} access token", source=self._source):
-                async with asyncio.timeout(remaining()):
-                    return await asyncio.shield(self._start(known_bad))
+            with span("oauth", f"{self._source} access token", source=self._source), in_time():
+                return await asyncio.shield(self._start(known_bad))
         except TimeoutError as error:
             raise SourceTimeout(
                 self._source, "no answer from the token endpoint before the deadline"
