@@ -63,7 +63,7 @@ async def test_a_source_that_fails_is_left_alone_and_told_of_and_used_again_with
 
 
 async def test_with_all_sources_down_pages_are_served_and_each_is_named(world: World, postgres: str) -> None:
-    async with fresh_database(postgres) as url, open_door(world, url, breakers=True, deadline=1.0) as door:
+    async with fresh_database(postgres) as url, open_door(world, url, breakers=True) as door:
         assert (await home(door)).errors == []
         sources = ["xero", "zendesk", "s3", "hubspot"]
         for source in sources:  # the CRM last: without an account nobody asks the others for anything
@@ -72,7 +72,7 @@ async def test_with_all_sources_down_pages_are_served_and_each_is_named(world: W
             door.boxes["hubspot"].faults.clear()
             if group == sources:
                 door.boxes["hubspot"].faults.add("fail")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not set(group) <= (await ready(door))[1]["degraded"].keys():  # type: ignore[attr-defined]
                     assert (await home(door)).status == 200
         status, body = await ready(door)

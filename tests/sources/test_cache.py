@@ -407,7 +407,7 @@ def codec(account: str = "one", fields: Sequence[CustomField] = (TIER,)) -> Code
 
 @asynccontextmanager
 async def shared(url: str) -> AsyncIterator[RedisCache]:
-    redis = RedisCache(url)
+    redis = RedisCache(url, patience=10.0)
     try:
         yield redis
     finally:
