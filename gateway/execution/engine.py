@@ -265,8 +265,9 @@ async def _executed(executor: Any) -> ExecutionResult:
 def _release(executor: Any) -> None:
     """Of an executor that is done with: what holds the executor that holds it. Otherwise all of a request, with the records
     that it read, would wait for the garbage collector."""
-    # Of the errors: each knows its frames, and they the executor.
-    executor.async_helpers = executor.collected_errors = None
+    executor.async_helpers = None
+    # Each error knows its frames, and they the executor. What graphql-core still settles in the background may add to new ones.
+    executor.collected_errors = type(executor.collected_errors)()
 
 
 class _Steering(Visitor):
