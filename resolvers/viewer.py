@@ -108,12 +108,11 @@ class Viewer:
         directives=[requires("accounts:read")],
     )
     def account(root: strawberry.Parent[Any], info: Info) -> Account | None:
-        acting: OrganisationRecord | None = info.context.organisations.get(
-            info.context.principal.organisation or ""
-        )
+        context = info.context
+        acting: OrganisationRecord | None = context.organisations.get(context.principal.organisation or "")
         if acting is None or not acting.accounts:
             return None
-        return info.context.record("account", info.context.sources.accounts, acting.accounts[0])  # type: ignore[return-value]
+        return context.record("account", context.sources.accounts, acting.accounts[0])  # type: ignore[return-value]
 
     @batched(
         description="The accounts of the organisation; for staff, all.",
