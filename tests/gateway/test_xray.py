@@ -101,7 +101,8 @@ async def test_it_tells_what_was_done_in_which_order_and_what_it_cost(door: Door
     assert told["requestId"] == {k.lower(): v for k, v in answer.headers.items()}["x-request-id"]
     assert told["traceId"] is None
     assert before <= datetime.fromisoformat(told["startedAt"]) <= datetime.now(UTC)
-    assert told["deadlineMs"] == 5000
+    # Its time began when the request came, and the operation's when that was looked at: a busy machine does it later.
+    assert 4990 <= told["deadlineMs"] <= 5000 + told["durationMs"]
     assert told["plan"] == {"way": "first seen", "known": False, "fields": 8, "denied": []}
     assert told["dropped"] == 0
 
