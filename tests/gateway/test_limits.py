@@ -271,7 +271,7 @@ def kept_documents(text: str) -> int:
 
 def test_a_forgotten_document_is_let_go_of_at_once_and_not_by_the_garbage_collector() -> None:
     schema = build_schema()
-    text = 'query Own { viewer { name } accounts(first: 2) { nodes { id } } }'
+    text = "query Own { viewer { name } accounts(first: 2) { nodes { id } } }"
     prepared = Prepared(schema.graphql, text)
     assert prepared.refusals("Own", {}, only_query=False) == []
     assert prepared.asked("Own", schema.policy, frozenset(), {})
