@@ -8,7 +8,7 @@ from time import perf_counter
 class Arrival:
     """Whatever is done for it finds it as ``arrival.get()``."""
 
-    __slots__ = ("began", "client", "codes", "kind", "outcome", "request_id", "sources", "stays")
+    __slots__ = ("began", "client", "codes", "kind", "outcome", "request_id", "sources", "status", "stays")
 
     def __init__(self, client: str, request_id: str, stays: bool = False) -> None:
         self.client, self.request_id = client, request_id
@@ -16,6 +16,8 @@ class Arrival:
         self.began = perf_counter()
         self.stays = stays
         """Is it a connection that stays open, or an operation on one?"""
+        self.status = 0
+        """Of its answer over HTTP; 0 while it has none."""
         self.kind: str | None = None
         """Of its operation; None where it has none."""
         self.outcome = ""

@@ -41,8 +41,11 @@ class Gateway(Starlette):
             to_graphql = scope["type"] == "http" and scope["path"] == GRAPHQL
             return (endpoint if to_graphql else others)(scope, receive, send)
 
+        traced = bool(settings.telemetry.endpoint)
         entrance = Entrance(
-            Traced(inside, office) if settings.telemetry.endpoint else inside,
+            # A trace lasts until the answer has been sent.
+            {} if traced else {GRAPHQL: endpoint.answer},
+            Traced(inside, office) if traced else others,
             Clients(settings.door.trusted_proxies),
             office.requests,
             # Whoever is not let in is told of to the trail, which runs by the time that requests come.

@@ -1,7 +1,7 @@
 """Where a request comes from and what it is called: by the connection's other end, or by the word of a trusted proxy."""
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,16 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.arrival import Arrival, arrival
+from gateway.http import Reply
 from gateway.request_ids import new_id
 
 if TYPE_CHECKING:
     from gateway.requests import Requests
 
 Address = IPv4Address | IPv6Address
+
+Answering = Callable[[Scope, Receive, str], Awaitable[ASGIApp | None]]
+"""Gives its answer to the request of this id instead of sending it; None: the client has left."""
 
 _REFUSED = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 4401: "UNAUTHENTICATED", 4403: "FORBIDDEN"}
 """Statuses of HTTP and of WebSockets that say that a caller was not let in."""
@@ -26,47 +30,78 @@ _ID = re.compile(r"[A-Za-z0-9._+/=-]{8,128}")
 
 
 class Entrance:
-    """ASGI middleware around everything: whatever a request does knows its client and its id, each is counted, and none
-    that is not let in goes unnoticed, whichever route it took."""
+    """The ASGI application around everything: whatever a request does knows its client and its id, each is counted, and
+    none that is not let in goes unnoticed, whichever route it took."""
 
     def __init__(
-        self, app: ASGIApp, clients: "Clients", requests: "Requests", refused: Callable[[str, str], None]
+        self,
+        direct: Mapping[str, Answering],
+        others: ASGIApp,
+        clients: "Clients",
+        requests: "Requests",
+        refused: Callable[[str, str], None],
     ) -> None:
-        """``refused`` is told the client and an error code."""
-        self._app, self._clients, self._requests, self._refused = app, clients, requests, refused
+        """``direct``: by its path over HTTP, what needs none of what is around ``others``. ``refused`` is told the client and
+        an error code."""
+        self._direct, self._others = direct, others
+        self._clients, self._requests, self._refused = clients, requests, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
+        over_http = scope["type"] == "http"
+        if not over_http and scope["type"] != "websocket":
+            await self._others(scope, receive, send)
             return
-        arrived, status = self._clients.arrived(scope), 0
+        arrived, requests = self._clients.arrived(scope), self._requests
+        requests.under_way += over_http
+        token = arrival.set(arrived)
+        try:
+            direct = self._direct.get(scope["path"]) if over_http else None
+            if direct is None:
+                await self._others(scope, receive, self._noting(arrived, send))
+            else:
+                answer = await direct(scope, receive, arrived.request_id)
+                if type(answer) is Reply:
+                    # What ``_noting`` does, without a call per message.
+                    arrived.status = answer.status
+                    if answer.status in _REFUSED:
+                        self._not_let_in(arrived, answer.status)
+                    headers = [*answer.headers, _id_header(arrived)]
+                    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                    await send({"type": "http.response.body", "body": answer.body})
+                elif answer is not None:
+                    await answer(scope, receive, self._noting(arrived, send))
+        except Exception:
+            arrived.status = arrived.status or 500  # by the server
+            raise
+        finally:
+            requests.under_way -= over_http
+            if over_http:
+                requests.responded(arrived, scope["path"])
+            arrival.reset(token)
+
+    def _noting(self, arrived: Arrival, send: Send) -> Send:
+        """``send``, which notes what is sent on this request."""
 
         def noting(message: MutableMapping[str, Any]) -> Awaitable[None]:
-            nonlocal status
             kind = message["type"]
             if kind == "http.response.body":
                 return send(message)
             if kind == "http.response.start":
-                status = message["status"]
-                id_ = (b"x-request-id", arrived.request_id.encode())
-                message["headers"] = [*message.get("headers", ()), id_]
-            if code := _REFUSED.get(message.get("status") or message.get("code") or 0):
-                self._refused(network(arrived.client), code)
+                arrived.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), _id_header(arrived)]
+            said = message.get("status") or message.get("code")
+            if said in _REFUSED:
+                self._not_let_in(arrived, said)
             return send(message)
 
-        requests, counts = self._requests, scope["type"] == "http"
-        requests.under_way += counts
-        token = arrival.set(arrived)
-        try:
-            await self._app(scope, receive, noting)
-        except Exception:
-            status = status or 500  # by the server
-            raise
-        finally:
-            requests.under_way -= counts
-            if counts:
-                requests.responded(arrived, scope["path"], status)
-            arrival.reset(token)
+        return noting
+
+    def _not_let_in(self, arrived: Arrival, said: int) -> None:
+        self._refused(network(arrived.client), _REFUSED[said])
+
+
+def _id_header(arrived: Arrival) -> tuple[bytes, bytes]:
+    return b"x-request-id", arrived.request_id.encode()
 
 
 class Clients:

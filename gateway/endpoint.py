@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.arrival import arrival
 from gateway.event_stream import MEDIA_TYPE as EVENTS
 from gateway.event_stream import EventStream
-from gateway.http import Reply, RequestHeaders
+from gateway.http import Reply, RequestHeaders, raw, reply
 from gateway.limits import MAX_BODY_BYTES
 from gateway.office import Office
 from gateway.operations import Answer, Operation, Operations, encoded
@@ -23,7 +25,7 @@ from gateway.terms import BadWish, signing_in, wishes
 METHODS = ("GET", "POST")
 MAX_PUBLIC_BYTES = 8 * 1024
 """Of the body of who has not signed in."""
-GRAPHQL_RESPONSE = "application/graphql-response+json"
+JSON, GRAPHQL_RESPONSE = "application/json", "application/graphql-response+json"
 
 
 class BadRequest(Exception):
@@ -37,10 +39,6 @@ class BadRequest(Exception):
 _operation = msgspec.json.Decoder(Operation)
 
 
-class ClientLeft(Exception):
-    """Before its request was read."""
-
-
 class GraphQLEndpoint:
     """One request: who, what, run, answer."""
 
@@ -52,97 +50,113 @@ class GraphQLEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        presence, id_ = Presence(receive, self._presences), arrival.get().request_id
+        answer = await self.answer(scope, receive, arrival.get().request_id)
+        if answer is not None:
+            await answer(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, id_: str) -> ASGIApp | None:
+        """To the request of this id. What goes wrong is an answer, too; None: the client has left."""
+        method, headers = scope["method"], RequestHeaders(scope)
+        if method not in METHODS:
+            allowed = (b"allow", ", ".join(METHODS).encode())
+            return reply(405, f"use {' or '.join(METHODS)}\n".encode(), "text/plain", allowed)
+        accepted, signin = _accepted(headers.first.get(b"accept", b"")), self._office.signin
         try:
-            answer = await self._respond(scope, receive, presence, id_)
-        except ClientLeft:
-            return
+            wished = wishes(headers)
+            principal = signin.known(headers, method)
+            if principal is None:
+                with signing_in(self._office.settings.door, wished):
+                    principal = await signin.principal(headers, method=method)
+            operation = await _read(scope, headers, receive)
+        except NothingShown as refused:
+            return await self._public(refused, scope, headers, receive, id_, accepted.media_type)
+        except SignInRefused as refused:
+            return _not_let_in(refused, accepted.media_type)
+        except BadRequest as refused:
+            return _bad(refused, accepted.media_type)
+        except BadWish as refused:
+            return _bad(BadRequest(str(refused)), accepted.media_type)
+        if operation is None:
+            return None
+        if accepted.events and (not accepted.json or self._subscriptions.subscribes(operation)):
+            # Who asks is asked again: an answer that goes on needs to know when that changes.
+            return EventStream(self._office, self._subscriptions, operation, id_, _not_let_in)
+        presence = Presence(receive, self._presences)
+        try:
+            answer = await self._operations.run(operation, principal, id_, method == "GET", wished, presence)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not presence.gone or task is None or task.uncancel():
                 raise  # it is not the client who left, or not only
-            return
-        await answer(scope, receive, send)
-
-    async def _respond(self, scope: Scope, receive: Receive, presence: Presence, id_: str) -> ASGIApp:
-        """What goes wrong is an answer, too."""
-        method, headers = scope["method"], RequestHeaders(scope)
-        if method not in METHODS:
-            allowed = {"Allow": ", ".join(METHODS)}
-            return Reply(405, f"use {' or '.join(METHODS)}\n".encode(), "text/plain", allowed)
-        accept = headers.get("accept", "")
-        media_type = _answer_type(accept)
-        try:
-            wished = wishes(headers)
-            with signing_in(self._office.settings.door, wished):
-                principal = await self._office.signin.principal(headers, method=method)
-            operation = await _read(scope, headers, receive)
-        except NothingShown as refused:
-            public = await self._public(scope, headers, receive, id_, media_type)
-            return public or _not_let_in(refused, media_type)
-        except SignInRefused as refused:
-            return _not_let_in(refused, media_type)
-        except BadRequest as refused:
-            return _bad(refused, media_type)
-        except BadWish as refused:
-            return _bad(BadRequest(str(refused)), media_type)
-        if EVENTS in accept and self._streams(accept, operation):
-            # Who asks is asked again: an answer that goes on needs to know when that changes.
-            return EventStream(self._office, self._subscriptions, operation, id_, _not_let_in)
-        answer = await self._operations.run(
-            operation, principal, id_, only_query=method == "GET", wished=wished, presence=presence
-        )
-        return _shown(answer, media_type, method)
+            return None
+        return _shown(answer, accepted.media_type, method)
 
     async def _public(
-        self, scope: Scope, headers: RequestHeaders, receive: Receive, id_: str, media_type: str
+        self,
+        refused: NothingShown,
+        scope: Scope,
+        headers: RequestHeaders,
+        receive: Receive,
+        id_: str,
+        media_type: str,
     ) -> Reply | None:
-        """The answer for who has shown no credentials; None: there is none without."""
-        try:
+        """The answer for who has shown no credentials; ``refused`` where there is none without."""
+        method, answer = scope["method"], None
+        with suppress(BadRequest):
             operation = await _read(scope, headers, receive, MAX_PUBLIC_BYTES)
-        except BadRequest:
-            return None
-        method = scope["method"]
-        answer = await self._operations.run_public(operation, id_, only_query=method == "GET")
-        return None if answer is None else _shown(answer, media_type, method)
+            if operation is None:
+                return None
+            answer = await self._operations.run_public(operation, id_, only_query=method == "GET")
+        return _not_let_in(refused, media_type) if answer is None else _shown(answer, media_type, method)
 
-    def _streams(self, accept: str, operation: Operation) -> bool:
-        """Clients that take events and JSON want their one answer as JSON."""
-        return not any(
-            json in accept for json in (GRAPHQL_RESPONSE, "application/json", "*/*")
-        ) or self._subscriptions.subscribes(operation)
+
+class _Accepted(msgspec.Struct, frozen=True):
+    """What a client takes."""
+
+    media_type: str
+    """Of the answer, where it is one and not events."""
+    events: bool
+    json: bool
+    """One answer, also where it takes events."""
+
+
+@lru_cache(maxsize=64)
+def _accepted(accept: bytes) -> _Accepted:
+    by_media_type = GRAPHQL_RESPONSE.encode() in accept
+    json = by_media_type or b"application/json" in accept or b"*/*" in accept
+    return _Accepted(GRAPHQL_RESPONSE if by_media_type else JSON, EVENTS.encode() in accept, json)
 
 
 def _shown(answer: Answer, media_type: str, method: str) -> Reply:
     if answer.refused is not None:
         return _not_let_in(answer.refused, media_type)
-    kept = None
+    body = encoded(answer.body)
     if not answer.available:
-        status = 503
-    else:
-        status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
-        kept = answer.kept if method == "GET" else None
-    # An answer to GET with a cookie could otherwise be kept by what stands between, and given to the next caller.
-    return Reply(status, encoded(answer.body), media_type, kept or {"Cache-Control": "private, no-store"})
+        return reply(503, body, media_type, _NOT_KEPT)
+    status = 200 if answer.ran or media_type != GRAPHQL_RESPONSE else 400
+    if method == "GET" and answer.kept is not None:
+        return reply(status, body, media_type, *raw(answer.kept))
+    return reply(status, body, media_type, _NOT_KEPT)
 
 
-def _answer_type(accept: str) -> str:
-    return GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
+_NOT_KEPT = (b"cache-control", b"private, no-store")
+"""An answer to GET with a cookie could otherwise be kept by what stands between, and given to the next caller."""
 
 
-def _not_let_in(refused: SignInRefused, media_type: str = "application/json") -> Reply:
+def _not_let_in(refused: SignInRefused, media_type: str = JSON) -> Reply:
     body = encoded({"errors": [{"message": str(refused), "extensions": refused.extensions}]})
-    return Reply(refused.status, body, media_type, challenge(refused))
+    return reply(refused.status, body, media_type, *raw(challenge(refused)))
 
 
 def _bad(refused: BadRequest, media_type: str) -> Reply:
     body = encoded({"errors": [{"message": str(refused), "extensions": {"code": refused.code}}]})
-    return Reply(refused.status, body, media_type)
+    return reply(refused.status, body, media_type)
 
 
 async def _read(
     scope: Scope, headers: RequestHeaders, receive: Receive, most: int = MAX_BODY_BYTES
-) -> Operation:
+) -> Operation | None:
+    """None: the client has left before its request was read."""
     if scope["method"] == "GET":
         return _from_query(QueryParams(scope["query_string"]))
     if headers.first.get(b"content-type") != b"application/json" and not _is_json(headers):
@@ -151,7 +165,7 @@ async def _read(
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientLeft
+            return None
         body += message.get("body", b"")
         if len(body) > most:
             raise BadRequest(f"the request is larger than {most >> 10} kB", 413, "LIMIT_EXCEEDED")

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
+
+Header = tuple[bytes, bytes]
 
 
 @lru_cache(maxsize=256)
@@ -14,8 +17,8 @@ def _raw(name: str) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _content_type(media_type: str) -> bytes:
-    return f"{media_type}; charset=utf-8".encode("latin-1")
+def _content_type(media_type: str) -> Header:
+    return b"content-type", f"{media_type}; charset=utf-8".encode("latin-1")
 
 
 class RequestHeaders(Headers):
@@ -27,6 +30,8 @@ class RequestHeaders(Headers):
         self._list = scope["headers"]
         self.first: dict[bytes, bytes] = dict(reversed(self._list))
         """By name, in lower case."""
+        self.once = len(self.first) == len(self._list)
+        """Does no name come twice?"""
 
     def __getitem__(self, key: str) -> str:
         return self.first[_raw(key)].decode("latin-1")
@@ -44,25 +49,29 @@ class RequestHeaders(Headers):
         name = _raw(key)
         if name not in self.first:
             return []
-        if len(self.first) == len(self._list):
+        if self.once:
             return [self.first[name].decode("latin-1")]
         return super().getlist(key)
 
 
-class Reply:
-    """An ASGI application that gives one answer, whose body is there."""
+class Reply(msgspec.Struct, frozen=True):
+    """One answer, whose body is there; an ASGI application that gives it."""
 
-    __slots__ = ("_body", "_headers", "_status")
-
-    def __init__(
-        self, status: int, body: bytes, media_type: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        """``media_type`` is a text's, whose encoding is UTF-8."""
-        self._status, self._body = status, body
-        self._headers = [(b"content-type", _content_type(media_type)), (b"content-length", b"%d" % len(body))]
-        if headers:
-            self._headers += [(_raw(name), value.encode("latin-1")) for name, value in headers.items()]
+    status: int
+    headers: list[Header]
+    body: bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body})
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def reply(status: int, body: bytes, media_type: str, *headers: Header) -> Reply:
+    """``media_type`` is a text's, whose encoding is UTF-8."""
+    length = b"content-length", b"%d" % len(body)
+    return Reply(status, [_content_type(media_type), length, *headers], body)
+
+
+def raw(headers: Mapping[str, str]) -> list[Header]:
+    """As they are sent."""
+    return [(_raw(name), value.encode("latin-1")) for name, value in headers.items()]

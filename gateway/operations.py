@@ -75,7 +75,6 @@ class Operations:
         operation: Operation,
         principal: Principal,
         request_id: str,
-        *,
         only_query: bool,
         wished: Wishes | None = None,
         presence: Presence | None = None,

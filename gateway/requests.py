@@ -69,9 +69,9 @@ class Requests:
         if arrived.stays:
             self._say(arrived, seconds)
 
-    def responded(self, arrived: Arrival, path: str, status: int) -> None:
-        """A request over HTTP has ended; ``status`` 0: its client has left before it was answered."""
-        route = _route(path)
+    def responded(self, arrived: Arrival, path: str) -> None:
+        """A request over HTTP has ended; status 0: its client has left before it was answered."""
+        route, status = _route(path), arrived.status
         self.responses[route, status] += 1
         if not arrived.stays:
             self._say(arrived, perf_counter() - arrived.began, route, status)

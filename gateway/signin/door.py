@@ -4,6 +4,7 @@ from typing import Protocol
 
 from starlette.datastructures import Headers
 
+from gateway.http import RequestHeaders
 from gateway.signin.demands import Demands
 from gateway.signin.introspection import Introspection
 from gateway.signin.issuers import Issuers
@@ -18,6 +19,9 @@ from permissions.principal import Principal
 from permissions.roles import Roles
 from sources.ports.members import MemberStore, OrganisationStore
 from sources.ports.viewings import ViewingStore
+
+_BEARER = b"Bearer "
+_VIEW_AS = VIEW_AS.encode()
 
 
 class Keys(Protocol):
@@ -56,6 +60,21 @@ class SignIn:
         self.standing = Standing(settings, self.issuers, roles, organisations, members)
         self._viewing = Viewing(viewings, members, roles)
         self._sessions, self._api_keys = sessions, api_keys
+
+    def known(self, headers: RequestHeaders, method: str) -> Principal | None:
+        """What ``principal`` would give for a request to /graphql, where its token and all that follows from it are
+        remembered: of most requests, which then wait for nothing. None says nothing of the caller. Raises SignInRefused."""
+        sent = headers.first.get(b"authorization")
+        if sent is None or not sent.startswith(_BEARER) or not headers.once or _VIEW_AS in headers.first:
+            return None
+        proof = self._tokens.known(sent[len(_BEARER) :].decode("latin-1"))
+        if proof is None:
+            return None
+        wanted = headers.get("x-organisation")
+        principal = self.standing.known(proof, None if wanted is None else wanted.strip())
+        if principal is not None:
+            self.demands.check(principal, "/graphql", method)
+        return principal
 
     async def principal(
         self, headers: Headers, *, route: str = "/graphql", method: str = "POST", use: bool = True

@@ -69,6 +69,10 @@ class IssuerKeys:
         self._asked_at = self._fetched_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
 
+    def at_hand(self, key_id: str | None) -> KeySet | None:
+        """What ``for_key`` would give; None where it would have to ask the issuer, whether or not somebody waits for that."""
+        return self._keys if self._knows(key_id) and _since(self._fetched_at) < BELIEVED_SECONDS else None
+
     async def for_key(self, key_id: str | None) -> KeySet:
         """Keys among which the named one should be: the same object until the issuer publishes others. Raises
         SignInRefused 503 when none could ever be fetched."""

@@ -58,6 +58,14 @@ class Standing:
         self._organisations, self._members = organisations, members
         self._known: WeakKeyDictionary[Proof, _Standing] = WeakKeyDictionary()
 
+    def known(self, proof: Proof, wanted: str | None) -> Principal | None:
+        """What ``principal`` would give; None where somebody would have to be asked for it."""
+        standing = self._known.get(proof)
+        if standing is None or standing.member is not None:
+            return None
+        known = standing.principals.get(wanted)
+        return None if known is None else known[1]
+
     async def principal(self, proof: Proof, wanted: str | None) -> Principal:
         """Acting for ``wanted``, or for what the person has chosen, or for the only organisation that there is; the same
         object again while nothing has changed. Raises SignInRefused."""

@@ -60,6 +60,15 @@ class Tokens:
         }
         self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
+    def known(self, token: str) -> Proof | None:
+        """Of a token that was verified before, as ``proof`` would give it; None where there is more to do than to look."""
+        verified = self._verified.get(token)
+        if verified is None or verified.issuer.keys.at_hand(verified.key_id) is not verified.keys:
+            return None
+        now = time.time()
+        too_late, too_early = verified.expires_at + LEEWAY_SECONDS, verified.not_before - LEEWAY_SECONDS
+        return verified.proof if too_early <= now < too_late else None
+
     async def proof(self, token: str) -> Proof:
         """Whom it names. Raises SignInRefused for a token that is not to be believed."""
         verified = self._verified.get(token)

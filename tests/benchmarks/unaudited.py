@@ -4,13 +4,10 @@ Run like ``python -m gateway``.
 """
 
 from datetime import UTC, datetime
-from typing import Any, Self
-
-from starlette.types import Receive, Scope, Send
+from typing import Self
 
 from gateway import operations
 from gateway.audit import AuditTrail, Done
-from gateway.client import Entrance
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, Stage
 
@@ -48,10 +45,6 @@ class _Unread:
         pass
 
 
-async def _straight_on(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-    await self._app(scope, receive, send)
-
-
 def silence() -> None:
     """Everything that the trail takes part in costs next to nothing from now on."""
     unread = _Unread()
@@ -61,7 +54,6 @@ def silence() -> None:
         (AuditTrail, "reading", lambda *_: unread),
         (AuditTrail, "read", lambda *_: None),
         (Touched, "take", lambda *_: None),
-        (Entrance, "__call__", _straight_on),
     ):
         setattr(owner, name, replacement)
 
