@@ -54,6 +54,42 @@ async def test_an_inner_deadline_ends_what_waits_for_it_alone() -> None:
         await outer
 
 
+@pytest.mark.parametrize("seconds", [(0.05, 0.1, 0.15), (0.15, 0.1, 0.05)])
+async def test_each_deadline_ends_its_own_whichever_was_set_first(seconds: tuple[float, ...]) -> None:
+    ended: Ended = []
+
+    async def under(own: float) -> None:
+        with deadline(own):
+            await waiting(ended, str(own))
+
+    await asyncio.gather(*map(under, seconds))
+
+    assert ended == ["0.05", "0.1", "0.15"]
+
+
+async def test_a_deadline_passes_though_all_that_waited_for_an_earlier_one_have_left() -> None:
+    ended: Ended = []
+    with deadline(0.1):
+        with deadline(0.05), in_time():
+            await asyncio.sleep(0)
+        await waiting(ended, "later")
+
+    assert ended == ["later"]
+
+
+def test_each_loop_of_a_thread_has_its_deadlines_pass() -> None:
+    ended: Ended = []
+
+    async def one(name: str) -> None:
+        with deadline(0.05):
+            await waiting(ended, name)
+
+    asyncio.run(one("first"))
+    asyncio.run(one("second"))
+
+    assert ended == ["first", "second"]
+
+
 async def test_what_goes_on_after_the_block_still_ends_by_the_deadline_it_began_under() -> None:
     ended: Ended = []
     began = asyncio.Event()
