@@ -4,14 +4,15 @@ The check is made on the addresses that the connection is then made to, so a nam
 (DNS rebinding) gains nothing.
 """
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+import pycurl
 from yarl import URL
 
 _TRANSLATED = IPv6Network("64:ff9b::/96")
@@ -34,7 +35,8 @@ class Addresses:
 
     def __init__(self, private: Iterable[str] = (), ca_file: str | None = None) -> None:
         self._private = [ip_network(entry, strict=False) for entry in private]
-        self._believed: ssl.SSLContext | bool = True if ca_file is None else _believing(ca_file)
+        self.authorities = _authorities(ca_file)
+        """Who is believed, in libcurl's options."""
 
     def allow(self, address: str) -> bool:
         """May this IP address be connected to?"""
@@ -49,47 +51,32 @@ class Addresses:
         except ValueError:
             return True
 
-    def connector(self) -> aiohttp.TCPConnector:
-        """Connects to allowed addresses only."""
-        return _Connector(limit=0, keepalive_timeout=30, resolver=_Resolver(self), ssl=self._believed)
-
-
-class _Connector(aiohttp.TCPConnector):
-    async def _get(self, key: Any, traces: Any) -> Any:
-        # What a vendor sent without being asked, while a connection lay idle, would be taken for the answer to the next
-        # request on it, and so on for all that follow (aiohttp 3.14 looks only when a connection is put back).
-        while (connection := await super()._get(key, traces)) is not None:
-            if connection.protocol is not None and not connection.protocol.should_close:
-                return connection
-            connection.close()
-        return None
-
-
-class _Resolver(AbstractResolver):
-    def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
-        self._inner: AbstractResolver = aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        # One bad address condemns the name: an honest one does not stand for both sides.
-        if not all(self._addresses.allow(one["host"]) for one in found):
+    async def of(self, host: str, port: int) -> list[str]:
+        """A name's addresses, as the system tells them. Raises AddressNotAllowed where one of them may not be connected to:
+        an honest name does not stand for both sides. OSError where it stands for none."""
+        found = [address[0] for *_, address in await look_up(host, port)]
+        if not all(map(self.allow, found)):
             raise AddressNotAllowed(f"{host} stands for a private address")
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
+        return [f"[{address}]" if ":" in address else address for address in dict.fromkeys(found)]
 
 
-def _believing(ca_file: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+async def look_up(host: str, port: int) -> list[Any]:
+    """As ``socket.getaddrinfo`` gives it."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _authorities(ca_file: str | None) -> list[tuple[int, Any]]:
+    """The system's, as Python's ssl finds them, and those of ``ca_file``."""
+    system = ssl.get_default_verify_paths()
+    found: list[tuple[int, Any]] = [(pycurl.CAPATH, system.capath)] if system.capath else []
+    if ca_file is None:
+        return [*found, (pycurl.CAINFO, system.cafile)] if system.cafile else found
     try:
-        context.load_verify_locations(ca_file)
+        ssl.create_default_context().load_verify_locations(ca_file)
+        both = [Path(one).read_bytes() for one in (system.cafile, ca_file) if one]
     except OSError as error:  # SSLError is one
         raise ValueError(f"ca_file: {ca_file} cannot be read as PEM certificates") from error
-    return context
+    return [*found, (pycurl.CAINFO_BLOB, b"\n".join(both))]
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:

@@ -1,17 +1,19 @@
 """Token requests go where calls may go: Authlib's HTTP, carried by connections that look at addresses."""
 
-import aiohttp
 import httpx2
-from yarl import URL
 
 from sources.transport.addresses import Addresses, AddressNotAllowed
+from sources.transport.connections import Connections
+from sources.transport.unpacking import ACCEPTED, unpacked
 
 MOST_BYTES = 1024 * 1024
 """More than any token endpoint has to say."""
 
+_OURS = ("accept-encoding", "connection", "content-length")
+
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Raises aiohttp's errors and OSError, AddressNotAllowed among them. Never follows a redirect."""
+    """Raises NoAnswer and AddressNotAllowed. Never follows a redirect, and sends nothing twice."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
@@ -20,33 +22,19 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         url = str(request.url)
         if not self._addresses.allow_url(url):
             raise AddressNotAllowed(f"{request.url.host} is a private address")
-        async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None),
-                connector=self._addresses.connector(),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            ) as session,
-            session.request(
+        connections = Connections(url, self._addresses, MOST_BYTES)
+        try:
+            status, headers, body = await connections.exchange(
                 request.method,
-                URL(url, encoded=True),
-                headers={
-                    name: value
-                    for name, value in request.headers.items()
-                    if name not in ("content-length", "accept-encoding")
-                },
-                data=await request.aread() or None,
-                allow_redirects=False,
-            ) as answer,
-        ):
-            body = bytearray()
-            async for part in answer.content.iter_any():
-                body += part
-                if len(body) > MOST_BYTES:
-                    raise aiohttp.ClientPayloadError("the token endpoint's answer is too long")
-            # The body is unpacked by now.
-            headers = {
-                name: value
-                for name, value in answer.headers.items()
-                if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
-            }
-            return httpx2.Response(answer.status, headers=headers, content=bytes(body))
+                url,
+                {name: value for name, value in request.headers.items() if name not in _OURS}
+                | {"accept-encoding": ACCEPTED},
+                await request.aread(),
+                anew=True,
+            )
+        finally:
+            await connections.close()
+        body = unpacked(body, headers.get("content-encoding", ""), MOST_BYTES)
+        for name in ("content-encoding", "content-length", "transfer-encoding"):
+            headers.pop(name, None)
+        return httpx2.Response(status, headers=headers, content=body)

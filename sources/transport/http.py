@@ -9,9 +9,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from sources.ports.errors import (
     UNREADABLE,
@@ -25,12 +23,13 @@ from sources.ports.errors import (
 )
 from sources.ports.trace import here
 from sources.transport.addresses import AddressNotAllowed
+from sources.transport.connections import BrokenOff, Connections, NotReached, TooLarge
 from sources.transport.deadline import in_time
 from sources.transport.limits import LONGEST_SECONDS
 from sources.transport.rows import Pages
 from sources.transport.seen import SeenCall
 from sources.transport.traffic import Passage, Traffic, UnderWay
-from sources.transport.unpacking import ACCEPTED, TooMuch, unpacked
+from sources.transport.unpacking import ACCEPTED, unpacked
 
 T = TypeVar("T")
 
@@ -57,9 +56,11 @@ class Request(msgspec.Struct):
     """A request about to leave. ``Auth`` may add headers; the URL is final."""
 
     method: str
-    url: URL
+    url: str
     headers: dict[str, str]
     body: bytes = b""
+    once: bool = False
+    """Must never reach the vendor twice?"""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -129,8 +130,9 @@ class HttpClient:
         self._explain = explain
         self._headers = {"Accept-Encoding": ACCEPTED, **(headers or {})}
         self._traced = traced
-        self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
         self._scheme, self._host, self._root, *_ = urlsplit(self.base_url)
+        self._origin = f"{self._scheme}://{self._host}"
         if not traffic.addresses.allow_url(self.base_url):
             raise self._private()
 
@@ -154,7 +156,8 @@ class HttpClient:
         reading by POST may; GET and HEAD always may. ``route``: what a trace may say of the path, with ``{id}`` in an
         id's place.
         """
-        request = Request(method, self._url(path, params), dict(headers or {}))
+        repeatable = idempotent or method in SAFE_METHODS
+        request = Request(method, self._url(path, params), dict(headers or {}), once=not repeatable)
         if json is not None:
             request.body = msgspec.json.encode(json)
             request.headers["Content-Type"] = "application/json"
@@ -163,15 +166,15 @@ class HttpClient:
         try:
             return await self._attempt(request, passage, expect, seen)
         except SourceError as error:
-            if not idempotent and method not in SAFE_METHODS:
+            if not repeatable:
                 raise
             return await self._traffic.again(error, partial(self._attempt, request, passage, expect, seen))
 
     async def close(self) -> None:
         """Closes kept-alive connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._connections is not None:
+            await self._connections.close()
+            self._connections = None
 
     def decode(self, answer: Answer, decoder: "msgspec.json.Decoder[T]") -> T:
         """The body as the decoder's type. Raises SourceBadResponse when it does not fit."""
@@ -203,7 +206,9 @@ class HttpClient:
     ) -> Answer:
         renewed = False
         while True:
-            request = Request(unsigned.method, unsigned.url, unsigned.headers.copy(), unsigned.body)
+            request = Request(
+                unsigned.method, unsigned.url, unsigned.headers.copy(), unsigned.body, unsigned.once
+            )
             await self._auth.authorise(request)
             with await passage.enter() as under_way:
                 if seen is None:
@@ -225,71 +230,42 @@ class HttpClient:
     async def _send(self, request: Request, under_way: UnderWay) -> Answer:
         try:
             with in_time():
-                if self._session is None:
-                    self._session = aiohttp.ClientSession(
-                        timeout=aiohttp.ClientTimeout(total=None),
-                        connector=self._traffic.addresses.connector(),
-                        cookie_jar=aiohttp.DummyCookieJar(),
-                        headers=self._headers,
-                        auto_decompress=False,
-                    )
-                response = await self._session.request(
+                if self._connections is None:
+                    self._connections = Connections(self._origin, self._traffic.addresses, MAX_BODY_BYTES)
+                status, headers, body = await self._connections.exchange(
                     request.method,
                     request.url,
-                    headers=request.headers,
-                    data=request.body or None,
-                    allow_redirects=False,
+                    {**self._headers, **request.headers},
+                    request.body,
+                    anew=request.once,
                 )
-                try:
-                    content = response.content
-                    body = content.read_nowait()  # a small body mostly came with its headers
-                    if not content.at_eof() or len(body) > MAX_BODY_BYTES:
-                        body = await self._in_parts(body, content)
-                    # The body's end has given the connection back.
-                except BaseException:
-                    response.close()
-                    raise
-                if packing := response.headers.get("Content-Encoding"):
+                if packing := headers.get("content-encoding"):
                     body = await self._unpacked(body, packing)
-                return Answer(response.status, response.headers, body)
+                return Answer(status, headers, body)
         except TimeoutError as error:
             if under_way.seconds >= TELLING_SECONDS:
                 under_way.let_down()
             raise SourceTimeout(self.source, "no answer before the deadline") from error
-        except aiohttp.ClientPayloadError as error:
+        except BrokenOff as error:
             under_way.let_down()
             raise SourceBadResponse(self.source, "the answer broke off or could not be decoded") from error
-        except (aiohttp.ClientError, OSError) as error:
-            if isinstance(getattr(error, "os_error", error), AddressNotAllowed):
-                raise self._private() from error
+        except TooLarge:
+            raise self._too_large() from None
+        except AddressNotAllowed as error:
+            raise self._private() from error
+        except NotReached as error:
             under_way.let_down()
-            raise SourceUnavailable(self.source, f"could not be reached ({type(error).__name__})") from error
-
-    async def _in_parts(self, part: bytes, content: aiohttp.StreamReader) -> bytes:
-        """``part``: what has been read of it."""
-        parts, size = [part], len(part)
-        while size <= MAX_BODY_BYTES and not content.at_eof():
-            part = await content.readany()
-            parts.append(part)
-            size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise self._too_large()
-        return b"".join(parts)
+            raise SourceUnavailable(self.source, f"could not be reached ({error})") from error
 
     async def _unpacked(self, body: bytes, packing: str) -> bytes:
-        try:
-            if len(body) < _UNPACKED_AT_ONCE:
-                return unpacked(body, packing, MAX_BODY_BYTES)
-            return await asyncio.to_thread(unpacked, body, packing, MAX_BODY_BYTES)
-        except TooMuch:
-            raise self._too_large() from None
-        except ValueError as error:
-            raise aiohttp.ClientPayloadError(str(error)) from error
+        if len(body) < _UNPACKED_AT_ONCE:
+            return unpacked(body, packing, MAX_BODY_BYTES)
+        return await asyncio.to_thread(unpacked, body, packing, MAX_BODY_BYTES)
 
     def _too_large(self) -> SourceBadResponse:
         return SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
 
-    def _url(self, path: str, params: Params) -> URL:
+    def _url(self, path: str, params: Params) -> str:
         if path.startswith(("http://", "https://")):
             scheme, host, path, query, _ = urlsplit(path)
             if (scheme, host) != (self._scheme, self._host):
@@ -308,10 +284,7 @@ class HttpClient:
                 ]
             )
             query = f"{query}&{more}" if query else more
-        # Put together, as taking it apart again costs twice as much.
-        return URL.build(
-            scheme=self._scheme, authority=self._host, path=path, query_string=query, encoded=True
-        )
+        return f"{self._origin}{path}?{query}" if query else f"{self._origin}{path}"
 
     def _private(self) -> SourceRejected:
         host = urlsplit(self.base_url).hostname

@@ -13,7 +13,6 @@ from random import uniform
 from typing import Any
 from urllib.parse import parse_qsl
 
-import aiohttp
 import httpx2
 import msgspec
 from authlib.integrations.base_client.errors import OAuthError
@@ -30,6 +29,7 @@ from sources.ports.errors import (
 from sources.ports.tokens import Tokens, TokenStore
 from sources.ports.trace import span, unseen
 from sources.transport.addresses import Addresses, AddressNotAllowed
+from sources.transport.connections import NoAnswer
 from sources.transport.counts import Renewals
 from sources.transport.deadline import in_time
 from sources.transport.guarded import GuardedTransport
@@ -266,9 +266,9 @@ class TokenEndpoint:
             ) from error
         except TimeoutError as error:
             raise SourceTimeout(source, "no answer from the token endpoint before the deadline") from error
-        except (httpx2.HTTPError, aiohttp.ClientError, OSError, *UNREADABLE) as error:
-            if isinstance(getattr(error, "os_error", error), AddressNotAllowed):
-                raise SourceRejected(source, _PRIVATE) from error
+        except AddressNotAllowed as error:
+            raise SourceRejected(source, _PRIVATE) from error
+        except (httpx2.HTTPError, NoAnswer, *UNREADABLE) as error:
             raise SourceUnavailable(source, f"the token endpoint failed ({type(error).__name__})") from error
         if not answer.get("access_token"):
             if self._refused(answer):

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from math import exp
 from typing import TypeVar
 
-import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from sources.ports.errors import (
@@ -18,6 +17,7 @@ from sources.ports.errors import (
 )
 from sources.ports.trace import span
 from sources.transport.breaker import CircuitOpen
+from sources.transport.connections import BrokenOff
 from sources.transport.deadline import longest_wait
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def retryable(error: BaseException) -> bool:
     if isinstance(error, SourceUnavailable):
         return not isinstance(error, SourceTimeout | CircuitOpen)
     if isinstance(error, SourceBadResponse):
-        return isinstance(error.__cause__, aiohttp.ClientPayloadError)
+        return isinstance(error.__cause__, BrokenOff)
     return isinstance(error, SourceRateLimited)
 
 

@@ -1,21 +1,19 @@
 """Bodies that come packed: unpacked in one go, never beyond what may be, and only if all of it is there.
 
-Not left to aiohttp, which gives what there is of a gzip stream that ends in the middle (3.14): half a file as a whole one.
+Not left to the client, which gives what there is of a gzip stream that ends in the middle: half a file as a whole one.
 """
 
 import zlib
+
+from sources.transport.connections import BrokenOff, TooLarge
 
 ACCEPTED = "gzip, deflate"
 
 _GZIP = b"\x1f\x8b"
 
 
-class TooMuch(ValueError):
-    """More than was to be."""
-
-
 def unpacked(body: bytes, encoding: str, most: int) -> bytes:
-    """Raises ValueError where it is cut off, or packed in another way than ``ACCEPTED``; TooMuch beyond ``most`` bytes."""
+    """Raises BrokenOff where it is cut off, or packed in another way than ``ACCEPTED``; TooLarge beyond ``most`` bytes."""
     name = encoding.strip().lower()
     if not body or name in ("", "identity"):
         return body
@@ -26,19 +24,19 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
         wrapped = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
         form = zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS
     else:
-        raise ValueError("packed in a way that was not asked for")
+        raise BrokenOff("packed in a way that was not asked for")
     parts, size = [], 0
     while body:  # gzip streams may follow each other
         stream = zlib.decompressobj(form)
         try:
             parts.append(stream.decompress(body, most - size + 1))
         except zlib.error as error:
-            raise ValueError("not what it is said to be packed as") from error
+            raise BrokenOff("not what it is said to be packed as") from error
         size += len(parts[-1])
         if size > most:
-            raise TooMuch
+            raise TooLarge
         if not stream.eof:
-            raise ValueError("cut off")
+            raise BrokenOff("cut off")
         # Behind that there may be what fills the block up.
         body = stream.unused_data if stream.unused_data.startswith(_GZIP) else b""
     return b"".join(parts)

@@ -7,17 +7,17 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-import aiohttp
 import pytest
 import trustme
-from aiohttp.abc import AbstractResolver, ResolveResult
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sources.ports.errors import SourceBadResponse, SourceRejected, SourceUnavailable
 from sources.sandbox.server import Certificate, Sandbox, serve
+from sources.transport import addresses
 from sources.transport.addresses import Addresses
 from sources.transport.http import HttpClient, NoAuth
 from sources.transport.limits import SourceSettings
@@ -42,9 +42,9 @@ def test_a_public_address_is_allowed(address: str) -> None:
 
 
 def test_a_listed_address_or_network_is_allowed_and_its_neighbour_is_not() -> None:
-    addresses = Addresses(["10.1.2.0/24", "192.168.0.9"])
+    listed = Addresses(["10.1.2.0/24", "192.168.0.9"])
 
-    allowed = [addresses.allow(one) for one in ("10.1.2.3", "10.1.3.3", "192.168.0.9", "192.168.0.10")]
+    allowed = [listed.allow(one) for one in ("10.1.2.3", "10.1.3.3", "192.168.0.9", "192.168.0.10")]
 
     assert allowed == [True, False, True, False]
 
@@ -57,25 +57,17 @@ def test_a_base_url_at_a_private_address_is_refused_before_any_call(url: str) ->
         HttpClient("vendor", url, auth=NoAuth(), traffic=Traffic("vendor", parallel=1))
 
 
-class Turning(AbstractResolver):
+class Turning:
     """A name that stands for these addresses in turn."""
 
     def __init__(self, *answers: list[str]) -> None:
         self._answers = list(answers)
         self.asked = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def look_up(self, host: str, port: int) -> list[Any]:
         answer = self._answers[min(self.asked, len(self._answers) - 1)]
         self.asked += 1
-        return [
-            ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0)
-            for one in answer
-        ]
-
-    async def close(self) -> None:
-        return None
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in answer]
 
 
 @asynccontextmanager
@@ -83,7 +75,7 @@ async def named(
     monkeypatch: pytest.MonkeyPatch, resolver: Turning, settings: SourceSettings
 ) -> AsyncIterator[tuple[HttpClient, Sandbox]]:
     """A client that knows its vendor by name; the vendor listens on loopback."""
-    monkeypatch.setattr(aiohttp, "DefaultResolver", lambda: resolver)
+    monkeypatch.setattr(addresses, "look_up", resolver.look_up)
 
     async def fine(request: Request) -> Response:
         return JSONResponse({})

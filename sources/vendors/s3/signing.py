@@ -85,7 +85,7 @@ class Signer:
         if self._signature is None or self._signature.credentials != keys:
             self._signature = S3SigV4Auth(keys, "s3", self._region)
         # Given the host, botocore need not work it out of the URL twice: a quarter of the cost of signing.
-        signed = AWSRequest(request.method, str(request.url), {"Host": self._host}, request.body)
+        signed = AWSRequest(request.method, request.url, {"Host": self._host}, request.body)
         self._signature.add_auth(signed)
         request.headers.update(signed.headers.items())
 
