@@ -8,10 +8,12 @@ graphql-core complete the very values that were read here, so that nothing is fe
 import asyncio
 from asyncio import Future
 from bisect import bisect_right
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
 from enum import Enum
-from itertools import accumulate, chain, islice
-from typing import Any
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from graphql import GraphQLError, located_error
@@ -20,14 +22,17 @@ from graphql.pyutils import Path, Undefined, is_iterable
 from strawberry.types.arguments import convert_arguments
 
 from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlannable, Objects, Plan, Selection
-from permissions.rules import Rule
+from gateway.execution.policy import Refused
 from resolvers.errors import Forbidden
+
+if TYPE_CHECKING:
+    from gateway.execution.request import Request
 
 NOTHING = type(None)
 
-
 _NO_LEAF = {NOTHING, type(Undefined)}
 _UNCHANGING = (str, int, float, Enum, NOTHING)
+_NAME = attrgetter("_name_")
 
 
 class Failed:
@@ -56,12 +61,12 @@ class Block(msgspec.Struct, eq=False):
     """Objects of one type at one place of the answer's shape."""
 
     selection: Selection
-    sources: list[Any]
-    above: "Column | None" = None
+    sources: Sequence[Any]
+    above: "Column | None"
     """The column that they are the values of."""
-    places: list[int] | None = None
+    places: list[int] | None
     """Where in it they stand; None: they are all of it."""
-    columns: "dict[str, Column]" = {}
+    columns: "dict[str, Column]"
     """By response key; of what was read or is being read."""
 
     def path(self, row: int) -> list[str | int]:
@@ -76,16 +81,16 @@ class Column(msgspec.Struct, eq=False):
 
     field: FieldPlan
     block: Block
+    values: list[Any]
+    """After the run what was read, awaited, exceptions as Failed."""
     of: "Column | None" = None
     """The column whose values these are the items of."""
-    values: list[Any] = []
-    """After the run what was read, awaited, exceptions as Failed."""
     given: list[Any] | None = None
     """The values before they were awaited; None where nothing was."""
     items: "Column | None" = None
     """For lists: the column of all items, and each list's length (None for what is no list)."""
-    lengths: list[int | None] = []
-    blocks: list[Block] = []
+    lengths: Sequence[int | None] = ()
+    blocks: Sequence[Block] = ()
     """For objects: the block of each type."""
     rows: list[Any] | None = None
     """The values as replay sees them; made when needed."""
@@ -108,34 +113,38 @@ Done = list[Any] | Coroutine[Any, Any, list[Any]]
 
 
 class ColumnRun:
-    """One execution of a plan. ``executor`` was built for the request: it has the coerced variables."""
+    """One execution of a plan, for a request whose variables are coerced."""
 
-    def __init__(self, plan: Plan, executor: Any) -> None:
-        self._plan, self._executor = plan, executor
+    def __init__(self, plan: Plan, request: "Request") -> None:
+        self._plan, self._request = plan, request
         self.failed = False
         self.root: Block | None = None
-        self._columns: list[Column] = []
+        self._blocks: list[Block] = []
+        self._lists: list[Column] = []
         self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
-        self._denied: list[tuple[FieldPlan, list[str | int], tuple[str, Rule]]] = []
+        self._denied: list[tuple[FieldPlan, list[str | int], Refused]] = []
 
     async def run(self) -> Any:
         """The answer's data, for msgspec to encode. Meaningless when ``failed`` is set afterwards."""
-        block = self.root = Block(self._plan.root, [self._executor.root_value])
+        block = self.root = Block(self._plan.root, [None], None, None, {})
+        self._blocks.append(block)
         done = await self._serially(block) if self._plan.serial else self._block(block)
-        rows = done if isinstance(done, list) else await done
+        rows = done if type(done) is list else await done  # type: ignore[misc]
         return rows[0]
 
     def errors(self) -> list[GraphQLError]:
         """What was settled here, with paths."""
-        errors = []
+        if not self._errors and not self._denied:
+            return []
+        errors, refusals = [], self._request.refusals
         for error, field, column, place in self._errors:
             path = column.path(place)
-            if not isinstance(error, Forbidden) or self._executor.first_of_its_place(error, path):
+            if not isinstance(error, Forbidden) or refusals.first_of_its_place(error, path):
                 errors.append(located_error(error, field.nodes, path))
         # graphql-core comes to the rows in their order, also where they are of different types.
         for field, path, refused in sorted(self._denied, key=_positions):
-            denial = self._executor.forbidden(*refused)
-            if self._executor.first_of_its_place(denial, path):
+            denial = refusals.error(*refused)
+            if refusals.first_of_its_place(denial, path):
                 errors.append(located_error(denial, field.nodes, path))
         return errors
 
@@ -144,10 +153,11 @@ class ColumnRun:
         the records of a large answer would wait for the garbage collector."""
         self.root = None
         self._errors.clear()
-        for column in self._columns:
-            column.block.columns = {}
-            column.blocks, column.items, column.rows = [], None, None
-        self._columns.clear()
+        for block in self._blocks:
+            block.columns.clear()
+            block.above = None
+        for column in self._lists:
+            column.items = None
 
     # -- objects ------------------------------------------------------------------------------------------------
 
@@ -166,7 +176,7 @@ class ColumnRun:
             columns.append(done)
         if pending:
             return self._awaited(block, columns, pending)
-        return _rows(block, columns)
+        return selection.shape.of_columns(columns, len(block.sources))
 
     async def _awaited(self, block: Block, columns: list[Any], pending: list[int]) -> list[Any]:
         if len(pending) == 1:
@@ -175,7 +185,7 @@ class ColumnRun:
             done = await _together([columns[place] for place in pending])
             for place, values in zip(pending, done, strict=True):
                 columns[place] = values
-        return _rows(block, columns)
+        return block.selection.shape.of_columns(columns, len(block.sources))
 
     async def _serially(self, block: Block) -> list[Any]:
         columns = []
@@ -185,61 +195,70 @@ class ColumnRun:
             if self.failed:
                 # A mutation that nulls the whole answer stops the ones behind it: replay decides, and runs them or not.
                 return [{}]
-        return _rows(block, columns)
+        return block.selection.shape.of_columns(columns, len(block.sources))
 
     # -- one field ----------------------------------------------------------------------------------------------
 
     def _field(self, field: FieldPlan, block: Block) -> Done:
         how = field.how
-        if how is How.TYPENAME:
-            return [block.selection.type.name] * len(block.sources)
-        column = Column(field, block)
         refused = field.refused
         if field.guard is not None:
-            refused = self._executor.refusal(field.guard, field.nodes[0])
+            refused = field.guard.refusal(field.nodes[0].arguments or (), self._request.variables.sources)
         if refused is not None:
             if block.sources:
-                self._denied.append((field, column.path(0), refused))
+                self._denied.append((field, [*block.path(0), field.key], refused))
                 self.failed |= field.node.nonnull
             return [None] * len(block.sources)
-        block.columns[field.key] = column
-        self._columns.append(column)
         if how is How.ATTRIBUTE:
-            values = _attributes(field.get, block.sources)
+            values = _attributes(field, block.sources)
         elif how is How.RESOLVER:
-            values = self._resolved(field, block)
+            values = self._resolved(field, block.sources)
+        elif how is How.TYPENAME:
+            return [block.selection.type.name] * len(block.sources)
         else:
-            values = self._general(field, block, column)
-        return self._complete(field.node, values, column)
+            values = self._general(field, block)
+        column = block.columns[field.key] = Column(field, block, values)
+        kinds = set(map(type, values))
+        node = field.node
+        if kinds <= node.shown:
+            return values
+        return self._complete(node, values, kinds, column)
 
-    def _resolved(self, field: FieldPlan, block: Block) -> list[Any]:
+    def _resolved(self, field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
         resolver = field.resolver
         assert resolver is not None
-        executor = self._executor
-        kwargs: dict[str, Any] = {}
+        request = self._request
         try:
-            info = None
-            if resolver.info is not None or (resolver.declared.arguments and field.fixed is None):
-                raw = executor.build_resolve_info(field.definition, field.nodes, field.parent_type, None)
-                info = executor.strawberry.config.info_class(_raw_info=raw, _field=resolver.declared)
-            if field.fixed is not None:
-                kwargs = field.fixed.copy()
-            elif resolver.declared.arguments:
+            kwargs = field.fixed
+            info: Any = None
+            if resolver.info is not None or kwargs is None:
+                config = request.schema.config
+                info = config.info_class(_raw_info=request.info(field), _field=resolver.declared)
+            if kwargs is None:
                 kwargs = convert_arguments(
                     self._arguments(field),
-                    resolver.declared.arguments,
-                    scalar_registry=executor.strawberry.schema_converter.scalar_registry,
-                    config=executor.strawberry.config,
+                    resolver.arguments,
+                    scalar_registry=request.schema.schema_converter.scalar_registry,
+                    config=config,
                     info=info,
                 )
                 if field.literal and all(isinstance(value, _UNCHANGING) for value in kwargs.values()):
-                    field.fixed = kwargs.copy()
+                    field.fixed = kwargs
         except Exception as error:  # any failure of the arguments is the field's error, for every row
-            return [Failed(error) for _ in block.sources]
+            return [Failed(error) for _ in sources]
+        call, values = resolver.call, list[Any]()
+        if resolver.of_parent_and_info and not kwargs:
+            for source in sources:
+                try:
+                    values.append(call(source, info))
+                except Exception as error:
+                    values.append(Failed(error))
+            return values
+        kwargs = kwargs.copy()
         if resolver.info is not None:
             kwargs[resolver.info] = info
-        call, root, values = resolver.call, resolver.root, []
-        for source in block.sources:
+        root = resolver.root
+        for source in sources:
             try:
                 if root is not None:
                     kwargs[root] = source
@@ -248,18 +267,14 @@ class ColumnRun:
                 values.append(Failed(error))
         return values
 
-    def _general(self, field: FieldPlan, block: Block, column: Column) -> list[Any]:
-        executor = self._executor
+    def _general(self, field: FieldPlan, block: Block) -> list[Any]:
+        executor = self._request.executor
         resolve = field.definition.resolve or executor.field_resolver
         values: list[Any] = []
         for row, source in enumerate(block.sources):
             try:
-                info = executor.build_resolve_info(
-                    field.definition,
-                    field.nodes,
-                    field.parent_type,
-                    _linked(column, row),
-                )
+                path = _linked(block, row, field.key)
+                info = executor.build_resolve_info(field.definition, field.nodes, field.parent_type, path)
                 values.append(resolve(source, info, **self._arguments(field)))
             except Exception as error:
                 values.append(Failed(error))
@@ -268,22 +283,33 @@ class ColumnRun:
     def _arguments(self, field: FieldPlan) -> dict[str, Any]:
         if not field.definition.args and not field.nodes[0].arguments:
             return {}
-        executor = self._executor
         arguments: dict[str, Any] = get_argument_values(
-            field.definition, field.nodes[0], executor.variable_values, None, executor.hide_suggestions
+            field.definition, field.nodes[0], self._request.variables
         )
         return arguments
 
     # -- completion ---------------------------------------------------------------------------------------------
 
-    def _complete(self, node: Node, values: list[Any], column: Column) -> Done:
-        column.values = values
-        kinds = set(map(type, values))
-        if not kinds <= node.plain:
-            for kind in kinds:
-                if awaits(kind):
-                    return self._settled(node, values, column)
-        return self._complete_settled(node, values, kinds, column)
+    def _complete(
+        self, node: Node, values: list[Any], kinds: set[type], column: Column, awaited: bool = False
+    ) -> Done:
+        """``kinds`` are the types of the values. ``awaited``: they are what awaiting gave, and are not awaited again."""
+        odd = 0
+        for kind in kinds:
+            odd |= _ODD[kind]
+        if odd & _AWAITABLE and not awaited:
+            return self._settled(node, values, column)
+        if odd & _ERROR:
+            values = self._blamed(node, values, column)
+            kinds = set(map(type, values))
+        if node.nonnull and NOTHING in kinds:
+            self.failed = True
+            return [None] * len(values)
+        if isinstance(node, Leaf):
+            return self._leaves(node, values, kinds)
+        if isinstance(node, ListOf):
+            return self._listed(node, values, kinds, column)
+        return self._objects(node, values, kinds, column)
 
     async def _settled(self, node: Node, values: list[Any], column: Column) -> list[Any]:
         column.given = values
@@ -305,31 +331,12 @@ class ColumnRun:
                 value.cancel()
             await asyncio.gather(*left, return_exceptions=True)
             raise
-        # What an awaited value gives is not awaited again.
-        done = self._complete_settled(node, values, set(map(type, values)), column)
+        done = self._complete(node, values, set(map(type, values)), column, awaited=True)
         return done if isinstance(done, list) else await done
 
-    def _complete_settled(self, node: Node, values: list[Any], kinds: set[type], column: Column) -> Done:
-        if not kinds <= node.plain:
-            for kind in kinds:
-                if kind is Failed or issubclass(kind, Exception):
-                    values = self._blamed(node, values, column)
-                    kinds = set(map(type, values))
-                    break
-            if type(Undefined) in kinds:
-                values = [None if value is Undefined else value for value in values]
-                kinds = set(map(type, values))
-            if node.nonnull and NOTHING in kinds:
-                self.failed = True
-                return [None] * len(values)
-        if isinstance(node, Leaf):
-            return self._leaves(node, values, kinds)
-        if isinstance(node, ListOf):
-            return self._lists(node, values, kinds, column)
-        return self._objects(node, values, kinds, column)
-
     def _blamed(self, node: Node, values: list[Any], column: Column) -> list[Any]:
-        """The values with None for every exception; each is the error of its own place where that may be null."""
+        """The values with None for every exception, which is the error of its own place where that may be null, and for
+        what is left out."""
         kept: list[Any] = []
         for place, value in enumerate(values):
             error = value.error if isinstance(value, Failed) else value
@@ -340,7 +347,7 @@ class ColumnRun:
                     self._errors.append((error, column.field, column, place))
                 kept.append(None)
             else:
-                kept.append(value)
+                kept.append(None if value is Undefined else value)
         return kept
 
     def _leaves(self, node: Leaf, values: list[Any], kinds: set[type]) -> list[Any]:
@@ -356,12 +363,12 @@ class ColumnRun:
             try:
                 if nulls:
                     return [None if v is None else names[v._name_] for v in values]
-                return [names[v._name_] for v in values]
+                return list(map(names.__getitem__, map(_NAME, values)))
             except KeyError:
                 pass  # flags put together: the type's own words below
         if not nulls:
             try:
-                shown = list(map(node.coerce, values))
+                shown = node.coerced(values)
             except Exception:
                 shown = [None]
             if not _NO_LEAF & set(map(type, shown)):
@@ -382,10 +389,10 @@ class ColumnRun:
             done.append(leaf)
         return done
 
-    def _lists(self, node: ListOf, values: list[Any], kinds: set[type], column: Column) -> Done:
+    def _listed(self, node: ListOf, values: list[Any], kinds: set[type], column: Column) -> Done:
         for place, value in enumerate(values if kinds - {list, tuple, NOTHING} else ()):
             if value is not None and not isinstance(value, list | tuple):
-                if not is_iterable(value) or self._executor.is_async_iterable(value):
+                if not is_iterable(value) or self._request.executor.is_async_iterable(value):
                     self.failed = True
                     return [None] * len(values)
                 items: list[Any] = []
@@ -397,18 +404,18 @@ class ColumnRun:
                     self.failed = True
                     return [None] * len(values)
         if NOTHING in kinds:
-            lengths = [None if value is None else len(value) for value in values]
+            column.lengths = [None if value is None else len(value) for value in values]
             flat = list(chain.from_iterable(value for value in values if value is not None))
         else:
-            lengths = list(map(len, values))
+            column.lengths = list(map(len, values))
             flat = list(chain.from_iterable(values))
-        column.lengths = lengths
-        column.items = Column(column.field, column.block, column)
-        self._columns.append(column.items)
-        done = self._complete(node.item, flat, column.items)
+        column.items = Column(column.field, column.block, flat, column)
+        self._lists.append(column)
+        kinds = set(map(type, flat))
+        done = flat if kinds <= node.item.shown else self._complete(node.item, flat, kinds, column.items)
         if isinstance(done, list):
-            return _split(done, lengths)
-        return _split_later(done, lengths)
+            return _split(done, column.lengths)
+        return _split_later(done, column.lengths)
 
     def _objects(self, node: Objects, values: list[Any], kinds: set[type], column: Column) -> Done:
         places = (
@@ -419,7 +426,7 @@ class ColumnRun:
             return values
         if node.abstract:
             return self._abstract(node, values, sources, places, column)
-        if kinds - {NOTHING} != {node.record} and not self._are(node.type, sources, column):
+        if node.asked and kinds - {NOTHING} != {node.record} and not self._are(node.type, sources, column):
             self.failed = True
             return [None] * len(values)
         done = self._descend(node, node.type, sources, column, places)
@@ -432,26 +439,24 @@ class ColumnRun:
     def _abstract(
         self, node: Objects, values: list[Any], sources: list[Any], places: list[int] | None, column: Column
     ) -> Done:
-        resolve = node.type.resolve_type or self._executor.type_resolver
-        raw = self._info(column)
+        resolve = node.type.resolve_type or self._request.executor.type_resolver
+        schema, info = self._request.schema.graphql, self._request.info(column.field)
         groups: dict[str, list[int]] = {}
         for row, source in enumerate(sources):
             try:
-                name = resolve(source, raw, node.type)
+                name = resolve(source, info, node.type)
             except Exception:  # replay asks again, where the error is made
                 name = None
             if not isinstance(name, str):
-                self._executor.track_async_work([name])
+                self._request.executor.track_async_work([name])
                 self.failed = True
                 return [None] * len(values)
             groups.setdefault(name, []).append(row if places is None else places[row])
         found: list[tuple[Any, list[Any], list[int]]] = []
         for name, members in groups.items():
-            type_ = self._executor.schema.get_type(name)
+            type_ = schema.get_type(name)
             objects = [values[place] for place in members]
-            if type_ not in self._executor.schema.get_possible_types(node.type) or not self._are(
-                type_, objects, column
-            ):
+            if type_ not in schema.get_possible_types(node.type) or not self._are(type_, objects, column):
                 self.failed = True
                 return [None] * len(values)
             found.append((type_, objects, members))
@@ -466,14 +471,21 @@ class ColumnRun:
     def _descend(
         self, node: Objects, type_: Any, sources: list[Any], column: Column, places: list[int] | None
     ) -> Done:
-        try:
-            selection = node.selection(type_, self._plan, self._executor)
-        except (NotPlannable, GraphQLError, RecursionError) as error:  # replay makes these rows from here on
-            error.__traceback__ = None  # its frames know the request, and some of them the error
-            self.failed = True
-            return [None] * len(sources)
-        block = Block(selection, sources, column, places)
-        column.blocks.append(block)
+        selection = node.selections.get(type_.name)
+        if selection is None:
+            try:
+                selection = node.select(type_, self._plan, self._request.executor)
+            except (
+                NotPlannable,
+                GraphQLError,
+                RecursionError,
+            ) as error:  # replay makes these rows from here on
+                error.__traceback__ = None  # its frames know the request, and some of them the error
+                self.failed = True
+                return [None] * len(sources)
+        block = Block(selection, sources, column, places, {})
+        self._blocks.append(block)
+        column.blocks = [*column.blocks, block]
         return self._block(block)
 
     def _are(self, type_: Any, sources: list[Any], column: Column) -> bool:
@@ -481,19 +493,18 @@ class ColumnRun:
         is_type_of = type_.is_type_of
         if is_type_of is None:
             return True
-        info = self._info(column)
+        info = self._request.info(column.field)
         try:
             return all(is_type_of(source, info) is True for source in sources)
         except Exception:  # replay asks again, where the error is made
             return False
 
-    def _info(self, column: Column) -> Any:
-        field = column.field
-        return self._executor.build_resolve_info(field.definition, field.nodes, field.parent_type, None)
 
-
-def _attributes(get: Callable[[Any], Any], sources: list[Any]) -> list[Any]:
-    values: list[Any] = []
+def _attributes(field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
+    if field.by_column is not None:
+        with suppress(Exception):  # one of them is not as usual: each by itself
+            return field.by_column(sources)
+    get, values = field.get, list[Any]()
     waiting = iter(sources)
     while True:
         try:
@@ -506,18 +517,21 @@ def _attributes(get: Callable[[Any], Any], sources: list[Any]) -> list[Any]:
             values.append(Failed(error))
 
 
-def _rows(block: Block, columns: list[list[Any]]) -> list[Any]:
-    return block.selection.shape.of_columns(columns) if columns else [{} for _ in block.sources]
-
-
-def _split(done: list[Any], lengths: list[int | None]) -> list[Any]:
+def _split(done: list[Any], lengths: Sequence[int | None]) -> list[Any]:
     if len(lengths) == 1 and lengths[0] is not None:
         return [done]
-    items = iter(done)
-    return [None if length is None else list(islice(items, length)) for length in lengths]
+    split: list[Any] = []
+    end = 0
+    for length in lengths:
+        if length is None:
+            split.append(None)
+        else:
+            start, end = end, end + length
+            split.append(done[start:end])
+    return split
 
 
-async def _split_later(done: Coroutine[Any, Any, list[Any]], lengths: list[int | None]) -> list[Any]:
+async def _split_later(done: Coroutine[Any, Any, list[Any]], lengths: Sequence[int | None]) -> list[Any]:
     return _split(await done, lengths)
 
 
@@ -560,32 +574,41 @@ async def _together(columns: list[Coroutine[Any, Any, list[Any]]]) -> list[list[
         raise
 
 
-_AWAITS: dict[type, bool] = {}
+_AWAITABLE, _ERROR = 1, 2
+
+
+class _Odd(dict[type, int]):
+    """What is unusual about values of a type: that they are awaited, that they are errors or left out, or both."""
+
+    def __missing__(self, kind: type) -> int:
+        if len(self) > 10_000:
+            self.clear()
+        wrong = kind is Failed or kind is type(Undefined) or issubclass(kind, Exception)
+        odd = self[kind] = _AWAITABLE * hasattr(kind, "__await__") | _ERROR * wrong
+        return odd
+
+
+_ODD = _Odd()
 
 
 def awaits(kind: type) -> bool:
     """Are values of this type awaited?"""
-    known = _AWAITS.get(kind)
-    if known is None:
-        if len(_AWAITS) > 10_000:
-            _AWAITS.clear()
-        known = _AWAITS[kind] = hasattr(kind, "__await__")
-    return known
+    return bool(_ODD[kind] & _AWAITABLE)
 
 
-def _positions(denied: tuple[FieldPlan, list[str | int], tuple[str, Rule]]) -> list[int]:
+def _positions(denied: tuple[FieldPlan, list[str | int], Refused]) -> list[int]:
     return [part for part in denied[1] if isinstance(part, int)]
 
 
-def _linked(column: Column, place: int) -> Path:
-    """The path of one of the values as graphql-core links it: each key with the type that has the field."""
+def _linked(block: Block, row: int, key: str) -> Path:
+    """The path of a field of one of the objects as graphql-core links it: each key with the type that has the field."""
     types = []
-    above: Column | None = column
+    above: Block | None = block
     while above is not None:
-        types.append(above.block.selection.type.name)
-        above = above.block.above
+        types.append(above.selection.type.name)
+        above = above.above.block if above.above is not None else None
     linked: Path | None = None
-    for part in column.path(place):
+    for part in (*block.path(row), key):
         linked = Path(linked, part, types.pop() if isinstance(part, str) else None)
     assert linked is not None
     return linked

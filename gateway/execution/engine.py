@@ -21,7 +21,8 @@ from graphql import (
 from gateway.execution.columns import ColumnRun
 from gateway.execution.mentions import mentioned
 from gateway.execution.plan import NotPlannable, Plan
-from gateway.execution.replay import ReplayExecutor, Row
+from gateway.execution.replay import Row
+from gateway.execution.request import Request
 from resolvers.context import Context
 from sources.ports.trace import here, span
 
@@ -45,7 +46,7 @@ rarest round."""
 class _Kept:
     """What is known of a document that was seen again."""
 
-    __slots__ = ("decides", "plans", "refusal", "size", "steering", "text")
+    __slots__ = ("decides", "operations", "plans", "refusal", "size", "steering", "text")
 
     def __init__(self, text: str, document: DocumentNode, decides: frozenset[str]) -> None:
         self.text = text
@@ -53,6 +54,7 @@ class _Kept:
         visit(document, visitor)
         self.steering = sorted(visitor.names)
         self.refusal = "incremental delivery" if visitor.incremental else None
+        self.operations = _operations(document)
         self.decides = decides
         """Of what callers hold, what decides which of its fields they are denied."""
         self.plans: OrderedDict[Any, Plan | str] = OrderedDict()
@@ -92,16 +94,23 @@ class Engine:
     ) -> ExecutionResult:
         """``document`` is ``text`` parsed and valid. A plan is made when a document comes a second time: a flood of
         unique ones costs no more than graphql-core's own first time."""
+        request = Request(self._schema, document, context, variables, operation_name)
         with span("plan", "plan"):
-            executor = self._executor(document, context, variables, operation_name)
-            if isinstance(executor, list):
-                return ExecutionResult(None, executor)
+            known = self._kept.get(text)
+            operation = known.operations.get(operation_name) if known else None
+            if errors := request.build() if operation is None else request.coerce(operation):
+                return ExecutionResult(None, errors)
             kept = self._document(text, document, context)
-            plan = self._plan(kept, executor, operation_name) if kept else None
-        if kept is None or plan is None:
-            return await _executed(executor)
-        executor.strawberry = self._schema
-        run = ColumnRun(plan, executor)
+            plan = self._plan(kept, request) if kept else None
+        try:
+            if kept is None or plan is None:
+                return await request.execute()
+            return await self._run(kept, plan, request)
+        finally:
+            request.release()
+
+    async def _run(self, kept: _Kept, plan: Plan, request: Request) -> ExecutionResult:
+        run = ColumnRun(plan, request)
         size = plan.size
         try:
             data = await run.run()
@@ -111,10 +120,11 @@ class Engine:
                 self._went("columns")
                 return ExecutionResult(data, run.errors() or None)
             self._went("replayed")
-            return await self._replay(run, executor)
+            assert run.root is not None
+            request.executor.root = Row(run.root, 0)
+            return await request.execute()
         finally:
             run.release()
-            _release(executor)
 
     async def subscribe(
         self,
@@ -124,12 +134,10 @@ class Engine:
         operation_name: str | None = None,
     ) -> AsyncGenerator[Any, None] | ExecutionResult:
         """The events of a subscription, or why there are none. Of what the caller is denied nothing is subscribed."""
-        executor = self._executor(document, context, variables, operation_name)
-        if isinstance(executor, list):
-            return ExecutionResult(None, executor)
-        if denials := executor.root_denials():
-            return ExecutionResult(None, denials)
-        events: Any = create_source_event_stream(executor)
+        request = Request(self._schema, document, context, variables, operation_name)
+        if errors := request.build() or request.executor.root_denials():
+            return ExecutionResult(None, errors)
+        events: Any = create_source_event_stream(request.executor)
         return await events if isawaitable(events) else events  # type: ignore[no-any-return]
 
     async def event(
@@ -142,37 +150,18 @@ class Engine:
     ) -> ExecutionResult:
         """What one event of a subscription is for this context, which is the event's own. Always by graphql-core: events
         are few and small."""
-        executor = self._executor(document, context, variables, operation_name, payload)
-        if isinstance(executor, list):
-            return ExecutionResult(None, executor)
-        return await _executed(executor)
+        request = Request(self._schema, document, context, variables, operation_name)
+        if errors := request.build(payload):
+            return ExecutionResult(None, errors)
+        try:
+            return await request.execute()
+        finally:
+            request.release()
 
     def _went(self, way: str) -> None:
         self.counts[way] += 1
         if (at := here()) is not None:
             at.trace.said["way"] = way
-
-    def _executor(
-        self,
-        document: DocumentNode,
-        context: Context,
-        variables: Mapping[str, Any] | None,
-        operation_name: str | None,
-        root: Any = None,
-    ) -> Any:
-        return ReplayExecutor.build(
-            self._schema.graphql,
-            document,
-            root_value=root,
-            context_value=context,
-            raw_variable_values=dict(variables or {}),
-            operation_name=operation_name,
-        )
-
-    async def _replay(self, run: ColumnRun, executor: Any) -> ExecutionResult:
-        assert run.root is not None
-        executor.root = Row(run.root, 0)
-        return await _executed(executor)
 
     def _document(self, text: str, document: DocumentNode, context: Context) -> _Kept | None:
         if len(text) > KEPT_LENGTH:
@@ -203,17 +192,17 @@ class Engine:
                 places |= mentioned(self._schema.graphql, document, definition)
         return context.policy.mentions(places).held
 
-    def _plan(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | None:
-        plan = kept.refusal or self._variant(kept, executor, operation_name)
+    def _plan(self, kept: _Kept, request: Request) -> Plan | None:
+        plan = kept.refusal or self._variant(kept, request)
         if isinstance(plan, Plan) and plan.refusal is None:
             return plan
         self._went(plan if isinstance(plan, str) else str(plan.refusal))
         return None
 
-    def _variant(self, kept: _Kept, executor: Any, operation_name: str | None) -> Plan | str:
-        coerced = executor.variable_values.coerced
-        chosen = tuple(coerced.get(name) for name in kept.steering)
-        key = (operation_name, chosen, executor.held & kept.decides)
+    def _variant(self, kept: _Kept, request: Request) -> Plan | str:
+        coerced, refusals = request.variables.coerced, request.refusals
+        chosen = tuple(map(coerced.get, kept.steering))
+        key = (request.name, chosen, refusals.held & kept.decides)
         plan = kept.plans.get(key)
         if (at := here()) is not None:
             at.trace.said["known"] = plan is not None
@@ -221,7 +210,7 @@ class Engine:
             kept.plans.move_to_end(key)
             return plan
         try:
-            plan = Plan(executor, executor.denied, executor.guards)
+            plan = Plan(request.executor, refusals.denied, refusals.guards)
         except NotPlannable as reason:
             # Its words only: an exception's traceback would keep the request.
             plan = str(reason)
@@ -254,20 +243,13 @@ class Engine:
         self._forgotten += kept.size
 
 
-async def _executed(executor: Any) -> ExecutionResult:
-    try:
-        result = executor.execute_operation()
-        return await result if executor.is_awaitable(result) else result  # type: ignore[no-any-return]
-    finally:
-        _release(executor)
-
-
-def _release(executor: Any) -> None:
-    """Of an executor that is done with: what holds the executor that holds it. Otherwise all of a request, with the records
-    that it read, would wait for the garbage collector."""
-    executor.async_helpers = None
-    # Each error knows its frames, and they the executor. What graphql-core still settles in the background may add to new ones.
-    executor.collected_errors = type(executor.collected_errors)()
+def _operations(document: DocumentNode) -> dict[str | None, OperationDefinitionNode]:
+    """By the names under which a request may ask for them; without one, where there is no other."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    named: dict[str | None, OperationDefinitionNode] = {
+        node.name.value: node for node in operations if node.name
+    }
+    return named if len(operations) > 1 else named | {None: operations[0]}
 
 
 class _Steering(Visitor):

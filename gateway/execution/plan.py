@@ -4,7 +4,8 @@ A plan holds nothing of a request: names, types and document nodes only. Selecti
 reached and kept with the plan.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from enum import Enum
 from inspect import Parameter, iscoroutinefunction, unwrap
@@ -65,10 +66,10 @@ class Leaf:
     member of ``enum`` by the member's own name, which hashes faster than the member. ``as_it_is`` is the type, as msgspec
     knows types, of what the encoder writes as the scalar would; None where there is none.
 
-    Of every node: ``plain`` are the Python types of values that are nothing but values, neither awaited nor exceptions nor
-    null."""
+    Of every node: ``shown`` are the Python types of values that stand in the answer as they are, where nothing else about
+    them matters."""
 
-    __slots__ = ("as_it_is", "coerce", "enum", "names", "nonnull", "plain", "usual", "within")
+    __slots__ = ("_by_column", "as_it_is", "coerce", "enum", "names", "nonnull", "shown", "usual", "within")
 
     def __init__(self, type_: Any, nonnull: bool) -> None:
         self.nonnull = nonnull
@@ -77,7 +78,17 @@ class Leaf:
         self.enum = _enum_class(type_)
         self.names = {member.name: type_.coerce_output_value(member) for member in self.enum or ()}
         self.as_it_is = _AS_IT_IS.get(type_, _as_it_is(self))
-        self.plain = self.usual | {self.enum} if self.enum else self.usual
+        self.shown = self.usual if self.within is None else frozenset()
+        if self.shown and not nonnull:
+            self.shown |= {type(None)}
+        self._by_column: Callable[[list[Any]], list[Any]] | None = getattr(self.coerce, "by_column", None)
+
+    def coerced(self, values: list[Any]) -> list[Any]:
+        """All of them, none of which is null. Raises what the scalar raises."""
+        if self._by_column is not None:
+            with suppress(Exception):  # one of them is not as usual: each by itself
+                return self._by_column(values)
+        return list(map(self.coerce, values))
 
 
 class ListOf:
@@ -85,7 +96,7 @@ class ListOf:
 
     __slots__ = ("item", "nonnull")
 
-    plain: frozenset[type] = frozenset({list, tuple})
+    shown: frozenset[type] = frozenset()
 
     def __init__(self, item: "Node", nonnull: bool) -> None:
         self.item, self.nonnull = item, nonnull
@@ -94,31 +105,32 @@ class ListOf:
 class Objects:
     """Objects of one type, or of the types of an interface or union."""
 
-    __slots__ = ("_selections", "abstract", "depth", "details", "nonnull", "plain", "record", "type")
+    __slots__ = ("abstract", "asked", "depth", "details", "nonnull", "record", "selections", "type")
+
+    shown: frozenset[type] = frozenset()
 
     def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails], depth: int) -> None:
         self.type, self.nonnull, self.details, self.depth = type_, nonnull, details, depth
         self.abstract = bool(is_abstract_type(type_))
         self.record: type | None = getattr(getattr(type_, "is_type_of", None), "record", None)
         """The one class whose instances are of the type, where the type's ``is_type_of`` says so by attribute."""
-        odd = self.record is None or issubclass(self.record, Exception) or hasattr(self.record, "__await__")
-        self.plain = frozenset[type]() if odd else frozenset({self.record})
-        self._selections: dict[str, Selection] = {}
+        self.asked = getattr(type_, "is_type_of", None) is not None
+        """Does the type say itself what its objects are?"""
+        self.selections: dict[str, Selection] = {}
+        """What is asked of objects of each type that came so far."""
 
-    def selection(self, type_: GraphQLObjectType, plan: "Plan", executor: Executor[Any]) -> "Selection":
-        """What is asked of objects of this type. Raises NotPlannable, or GraphQLError where it cannot be collected."""
-        found = self._selections.get(type_.name)
-        if found is None:
-            grouped, _, _ = collect_subfields(
-                executor.schema,
-                executor.fragments,
-                executor.variable_values,
-                executor.operation,
-                type_,
-                self.details,
-                executor.hide_suggestions,
-            )
-            found = self._selections[type_.name] = plan.select(type_, grouped, executor, self.depth + 1)
+    def select(self, type_: GraphQLObjectType, plan: "Plan", executor: Executor[Any]) -> "Selection":
+        """Plans what is asked of objects of a type. Raises NotPlannable, or GraphQLError where it cannot be collected."""
+        grouped, _, _ = collect_subfields(
+            executor.schema,
+            executor.fragments,
+            executor.variable_values,
+            executor.operation,
+            type_,
+            self.details,
+            executor.hide_suggestions,
+        )
+        found = self.selections[type_.name] = plan.select(type_, grouped, executor, self.depth + 1)
         return found
 
 
@@ -141,6 +153,7 @@ class FieldPlan:
 
     __slots__ = (
         "attribute",
+        "by_column",
         "definition",
         "details",
         "fixed",
@@ -172,6 +185,8 @@ class FieldPlan:
         self.name = self.nodes[0].name.value
         self.definition: GraphQLField = field  # type: ignore[assignment]
         self.get: Callable[[Any], Any] = attrgetter("__class__")
+        self.by_column: Callable[[Sequence[Any]], list[Any]] | None = None
+        """Had for all parents at once, where the resolver says how."""
         self.attribute: str | None = None
         """That it gives unchanged."""
         self.resolver: Resolver | None = None
@@ -201,8 +216,10 @@ class FieldPlan:
         elif declared is not None and (resolver := Resolver.of(declared)):
             if resolver.of_parent_alone:
                 self.how, self.get = How.ATTRIBUTE, resolver.call
+                self.by_column = getattr(resolver.call, "by_column", None)
             else:
                 self.how, self.resolver = How.RESOLVER, resolver
+                self.fixed = None if resolver.arguments else {}
         else:
             self.how = How.GENERAL
 
@@ -212,9 +229,18 @@ _ATOMS = (BooleanValueNode, EnumValueNode, FloatValueNode, IntValueNode, NullVal
 
 class Resolver:
     """A Strawberry resolver that is called as it is written, with one Info for all parents. ``of_parent_alone``: it takes
-    the parent and nothing else, so that it reads like an attribute."""
+    the parent and nothing else, so that it reads like an attribute. ``of_parent_and_info``: these two are its first."""
 
-    __slots__ = ("call", "declared", "info", "of_parent_alone", "positional", "root")
+    __slots__ = (
+        "arguments",
+        "call",
+        "declared",
+        "info",
+        "of_parent_alone",
+        "of_parent_and_info",
+        "positional",
+        "root",
+    )
 
     def __init__(self, declared: Any) -> None:
         resolver = declared.base_resolver
@@ -224,12 +250,12 @@ class Resolver:
         root = resolver.parent_parameter or resolver.root_parameter
         self.root: str | None = root.name if root else None
         self.info: str | None = resolver.info_parameter.name if resolver.info_parameter else None
+        self.arguments = declared.arguments
         parameters = list(resolver.signature.parameters.values())
-        self.of_parent_alone = (
-            len(parameters) == 1
-            and (self.positional or self.root == parameters[0].name)
-            and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        )
+        first = [parameter.name for parameter in parameters[:2] if parameter.kind in _BY_PLACE]
+        of_parent = bool(first) and (self.root == first[0] if self.root else self.positional)
+        self.of_parent_alone = of_parent and len(parameters) == 1
+        self.of_parent_and_info = of_parent and first[1:] == [self.info]
 
     @classmethod
     def of(cls, declared: Any) -> "Resolver | None":
@@ -244,6 +270,7 @@ class Resolver:
         return cls(declared)
 
 
+_BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _PLACE = frozenset({"_raw_info", "path", "selected_fields"})
 
 

@@ -3,15 +3,55 @@
 from collections.abc import Sequence
 from typing import Any
 
-from graphql import GraphQLError, GraphQLObjectType, is_non_null_type, located_error
+from graphql import (
+    FieldNode,
+    GraphQLError,
+    GraphQLObjectType,
+    VariableValues,
+    is_non_null_type,
+    located_error,
+)
 from graphql.execution.collect_fields import FieldDetails, collect_fields
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from permissions.arguments import Guard
 from permissions.rules import Rule
 from resolvers.context import Context
 from resolvers.errors import Forbidden
+
+Refused = tuple[str, Rule]
+"""The coordinate of what is refused, and the rule that it takes."""
+
+
+class Refusals:
+    """What the caller of one request is refused, and what of it they were told."""
+
+    __slots__ = ("_told", "denied", "guards", "held")
+
+    def __init__(self, context: Context) -> None:
+        policy, held = context.policy, context.principal.held
+        self.held, self.denied, self.guards = held, policy.denied(held), policy.guards(held)
+        self._told: set[tuple[str, ...]] = set()
+
+    def of(self, type_: GraphQLObjectType, node: FieldNode, variables: VariableValues) -> Refused | None:
+        """Of a field as it is asked for."""
+        place = (type_.name, node.name.value)
+        if place in self.denied:
+            return ".".join(place), self.denied[place]
+        guard = self.guards.get(place)
+        return None if guard is None else guard.refusal(node.arguments or (), variables.sources)
+
+    def error(self, coordinate: str, rule: Rule) -> Forbidden:
+        """That says so."""
+        return Forbidden(coordinate, rule, self.held)
+
+    def first_of_its_place(self, error: Forbidden, path: Sequence[str | int]) -> bool:
+        """Has it not been told yet, of this row or another?"""
+        place = (error.coordinate, *(part for part in path if isinstance(part, str)))
+        if place in self._told:
+            return False
+        self._told.add(place)
+        return True
 
 
 class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -20,11 +60,7 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        context: Context = self.context_value
-        self.held = context.principal.held
-        self.denied = context.policy.denied(self.held)
-        self.guards = context.policy.guards(self.held)
-        self._told: set[tuple[str, ...]] = set()
+        self.refusals = Refusals(self.context_value)
 
     def execute_field(
         self,
@@ -35,19 +71,11 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
         position_context: Any,
     ) -> Any:
         """As graphql-core's, but for denied fields."""
-        place = (parent_type.name, field_details_list[0].node.name.value)
-        denied = place in self.denied
-        if not denied and place not in self.guards:
-            return super().execute_field(parent_type, source, field_details_list, path, position_context)
-        refused = (
-            (".".join(place), self.denied[place])
-            if denied
-            else self.refusal(self.guards[place], field_details_list[0].node)
-        )
+        refused = self.refusals.of(parent_type, field_details_list[0].node, self.variable_values)
         if refused is None:
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
-        error = self.forbidden(*refused)
-        self.handle_field_error(error, parent_type.fields[place[1]].type, field_details_list, path)
+        field = parent_type.fields[field_details_list[0].node.name.value]
+        self.handle_field_error(self.refusals.error(*refused), field.type, field_details_list, path)
         return None
 
     def handle_field_error(self, raw_error: Any, return_type: Any, details: Any, path: Path) -> None:
@@ -55,7 +83,7 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
         error = getattr(raw_error, "original_error", None) or raw_error
         if isinstance(error, Forbidden) and not is_non_null_type(return_type):
             where = getattr(raw_error, "path", None) or path.as_list()
-            if not self.first_of_its_place(error, where):
+            if not self.refusals.first_of_its_place(error, where):
                 return
         super().handle_field_error(raw_error, return_type, details, path)
 
@@ -73,28 +101,8 @@ class PolicyExecutor(StrawberryGraphQLCoreExecutionContext):
         )
         errors = []
         for key, details in fields.items():
-            place = (root.name, details[0].node.name.value)
-            guard = self.guards.get(place)
-            refused = self.refusal(guard, details[0].node) if guard else None
-            if place in self.denied:
-                refused = (".".join(place), self.denied[place])
-            if refused:
-                error = self.forbidden(*refused)
+            refused = self.refusals.of(root, details[0].node, self.variable_values)
+            if refused is not None:
+                error = self.refusals.error(*refused)
                 errors.append(located_error(error, [detail.node for detail in details], [key]))
         return errors
-
-    def refusal(self, guard: Guard, node: Any) -> tuple[str, Rule] | None:
-        """What a field's arguments use that the caller may not use."""
-        return guard.refusal(node.arguments or (), self.variable_values.sources)
-
-    def forbidden(self, coordinate: str, rule: Rule) -> Forbidden:
-        """The error of what this caller is denied."""
-        return Forbidden(coordinate, rule, self.held)
-
-    def first_of_its_place(self, error: Forbidden, path: Sequence[str | int]) -> bool:
-        """Has it not been told yet, of this row or another?"""
-        place = (error.coordinate, *(part for part in path if isinstance(part, str)))
-        if place in self._told:
-            return False
-        self._told.add(place)
-        return True

@@ -5,7 +5,7 @@ selection asks for is copied from records, one call checks and copies it for all
 anything but what its type promises, the block is read column by column like any other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -38,8 +38,10 @@ class Shape:
         self.copies = all(part.attribute or part.constant for part in parts)
         self._copies: dict[type, Copies | None] = {}
 
-    def of_columns(self, columns: Iterable[Sequence[Any]]) -> list[Any]:
-        """One row per place of the columns, which are all of one length and in the fields' order."""
+    def of_columns(self, columns: Sequence[Sequence[Any]], rows: int) -> list[Any]:
+        """One row per place of the columns, which are all of this length and in the fields' order."""
+        if not columns:
+            return [{} for _ in range(rows)]
         if self._row is None:
             names = [f"f{place}" for place in range(len(self._keys))]
             keys = dict(zip(names, self._keys, strict=True))
@@ -57,6 +59,12 @@ class Shape:
         except KeyError:
             copies = self._copies[kind] = Copies.of(kind, self._keys, self._parts)
         return None if copies is None else copies.rows(records)
+
+
+class Records(msgspec.Struct, gc=False):
+    """Those of a block, as one thing to convert."""
+
+    records: Any
 
 
 class Copies:
@@ -93,7 +101,9 @@ class Copies:
             renamed[name] = key
         if not fields or hasattr(record, "_typename") or hasattr(record, TYPENAME):
             return None
-        return cls(list[msgspec.defstruct("Row", fields, kw_only=True, gc=False, rename=renamed.get)])  # type: ignore[misc]
+        row: Any = msgspec.defstruct("Row", fields, kw_only=True, gc=False, rename=renamed.get)
+        # msgspec remembers what it knows of a Struct, and works out what a list holds each time.
+        return cls(msgspec.defstruct("Rows", [("records", list[row])], gc=False))
 
     def rows(self, records: Sequence[Any]) -> list[Any] | None:
         """None where a record does not hold what its type promises: columns then find out what that means."""
@@ -101,7 +111,9 @@ class Copies:
             return None
         try:
             # As a built-in type a date is taken as a date alone, and not as text that could be one.
-            return msgspec.convert(records, self._rows, from_attributes=True, builtin_types=(date,))  # type: ignore[no-any-return]
+            return msgspec.convert(  # type: ignore[no-any-return]
+                Records(records), self._rows, from_attributes=True, builtin_types=(date,)
+            ).records
         except Exception:  # whatever reading an attribute raises
             self._doubts += 1
             return None
