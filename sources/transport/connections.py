@@ -5,10 +5,9 @@ with it (curl issue 8515).
 """
 
 import asyncio
-import re
 import socket
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from select import POLLIN, poll
 from typing import Any
@@ -30,7 +29,8 @@ RETRIED_SECONDS = 1.0
 _PART_BYTES = 64 * 1024
 """A body comes in parts of at most so many."""
 
-_breaks = re.compile(r"[\r\n\0]").search
+_UNASKED = [b"Expect:", b"Content-Type:"]
+"""What libcurl would send of its own accord where nothing else is said."""
 
 
 class NoAnswer(Exception):
@@ -47,6 +47,34 @@ class BrokenOff(NoAnswer):
 
 class TooLarge(NoAnswer):
     """The answer is larger than may be."""
+
+
+class Headers(Mapping[str, str]):
+    """Of an answer, by their names in lower case; the first of each name. Read when they are asked for: mostly one or two."""
+
+    __slots__ = ("_lower", "_text")
+
+    def __init__(self, head: bytes) -> None:
+        """``head``: status line and headers as they came, those of interim answers before them."""
+        text = head.decode("latin-1")
+        last = text.rfind("\nHTTP/")
+        self._text = text[last + 1 :] if last != -1 else text
+        self._lower = self._text.lower()
+
+    def __getitem__(self, name: str) -> str:
+        start = self._lower.find(f"\n{name}:")
+        if start == -1:
+            raise KeyError(name)
+        start += len(name) + 2
+        return self._text[start : self._text.index("\n", start)].strip()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(
+            dict.fromkeys(line.partition(":")[0] for line in self._lower.split("\r\n")[1:] if ":" in line)
+        )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Connections:
@@ -72,7 +100,7 @@ class Connections:
 
     async def exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, *, anew: bool = False
-    ) -> tuple[int, dict[str, str], bytes]:
+    ) -> tuple[int, Headers, bytes]:
         """Status, headers by their names in lower case (the first of each), body. ``url`` begins with the origin.
         ``anew``: by a connection of its own, so that it is sent once and no more: what was sent by a kept one that turns out
         closed is sent again.
@@ -134,16 +162,17 @@ class _Line:
     From a pool for all, libcurl would take a connection that was used within the last second without looking at it."""
 
     __slots__ = (
-        *("_allow", "_curl", "_lines", "_multi", "_opened", "_parts", "_pinned", "_refused", "_sends"),
-        *("_socket", "_watch", "idle_since"),
+        *("_allow", "_curl", "_fresh", "_headers", "_lines", "_multi", "_opened", "_parts", "_pinned"),
+        *("_refused", "_sends", "_socket", "_watch", "idle_since"),
     )
 
     def __init__(self, method: str, addresses: Addresses, most_bytes: int) -> None:
         self._allow = addresses.allow
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
+        self._headers: Mapping[str, str] = {}
         self._pinned: str | None = None
-        self._refused = False
+        self._fresh = self._refused = False
         self._sends = method not in ("GET", "HEAD")
         self._opened: list[socket.socket] = []
         """By this call; libcurl has duplicates of its own."""
@@ -179,35 +208,34 @@ class _Line:
         self, url: str, headers: Mapping[str, str], body: bytes, pinned: str | None, anew: bool
     ) -> None:
         """For the next call. Raises ValueError for a header that would be several."""
-        lines = [f"{name}: {value}" for name, value in headers.items()]
-        if _breaks("".join(lines)):
-            raise ValueError("a header holds a line break")
         curl = self._curl
         curl.setopt(pycurl.URL, url.encode())
         if self._sends:
-            # What libcurl would send unasked.
-            lines += ["Expect:"] if body else ["Expect:", "Content-Type:"]
             curl.setopt(pycurl.POSTFIELDS, body)
-        curl.setopt(pycurl.HTTPHEADER, [line.encode() for line in lines])
+        if headers != self._headers:
+            lines = [f"{name}: {value}".encode() for name, value in headers.items()]
+            if any(b"\n" in line or b"\r" in line for line in lines):
+                raise ValueError("a header holds a line break")
+            if self._sends:
+                lines += _UNASKED
+            curl.setopt(pycurl.HTTPHEADER, lines)
+            self._headers = headers
         if pinned != self._pinned:
             curl.setopt(pycurl.RESOLVE, [pinned])
             self._pinned = pinned
         # What came while nothing was asked is no answer to this: most of all not somebody else's.
-        curl.setopt(pycurl.FRESH_CONNECT, anew or bool(self._watch.poll(0)))
+        fresh = anew or bool(self._watch.poll(0))
+        if fresh is not self._fresh:
+            curl.setopt(pycurl.FRESH_CONNECT, fresh)
+            self._fresh = fresh
 
-    async def exchange(self) -> tuple[int, dict[str, str], bytes]:
+    async def exchange(self) -> tuple[int, Headers, bytes]:
         """What was prepared: status, headers, body. Raises NoAnswer and AddressNotAllowed."""
         try:
             await self._multi.add_handle(self._curl)
         except pycurl.error as error:
             raise self._failure(error.args[0]) from None
-        headers: dict[str, str] = {}
-        for line in b"".join(self._lines).decode("latin-1").split("\r\n"):
-            name, colon, value = line.partition(":")
-            if name.startswith("HTTP/"):  # after an interim one, the answer itself
-                headers = {}
-            elif colon:
-                headers.setdefault(name.lower(), value.strip())
+        headers = Headers(b"".join(self._lines))
         body = b"".join(self._parts)
         self._lines.clear()
         self._parts.clear()

@@ -10,6 +10,7 @@ MOST_BYTES = 1024 * 1024
 """More than any token endpoint has to say."""
 
 _OURS = ("accept-encoding", "connection", "content-length")
+_OF_THE_LINE = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
@@ -35,6 +36,5 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         finally:
             await connections.close()
         body = unpacked(body, headers.get("content-encoding", ""), MOST_BYTES)
-        for name in ("content-encoding", "content-length", "transfer-encoding"):
-            headers.pop(name, None)
-        return httpx2.Response(status, headers=headers, content=body)
+        told = {name: value for name, value in headers.items() if name not in _OF_THE_LINE}
+        return httpx2.Response(status, headers=told, content=body)
