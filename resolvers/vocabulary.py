@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from operator import attrgetter
 from typing import Annotated, Any, Generic, NewType, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.scalar import ScalarDefinition
 
 from permissions.directives import PART, reveals
+from resolvers.by_column import by_column
 from resolvers.errors import BadUserInput
 from sources.ports.common import PAGE_CAP, Direction, Key, Page, Ref, Window
 
@@ -63,10 +65,24 @@ def _instant(value: Any) -> datetime:
     raise StrawberryInputCoercionError('A DateTime is written with its zone, as "2026-05-01T10:00:00Z".')
 
 
+def _show_decimals(values: Sequence[Decimal]) -> list[str]:
+    texts = list(map(str, values))
+    # As text some numbers are in exponent form.
+    return list(map(_show_decimal, values)) if "E" in "".join(texts) else texts
+
+
+@by_column(_show_decimals, of=Decimal)
 def _show_decimal(value: Decimal) -> str:
     return format(value, "f")
 
 
+def _show_instants(values: Sequence[datetime]) -> list[Any]:
+    # The encoder writes an instant in UTC as we do.
+    in_utc = all(value.tzinfo is UTC for value in values)
+    return list(values) if in_utc else list(map(_show_instant, values))
+
+
+@by_column(_show_instants, of=datetime)
 def _show_instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -158,6 +174,15 @@ def node_id(type_name: str, ref: Ref) -> strawberry.ID:
     return strawberry.ID(_opaque(f"{type_name}:{ref.source}:{ref.id}"))
 
 
+def _node_ids(type_name: str, records: Sequence[Any]) -> list[str]:
+    texts = [f"{type_name}:{ref.source}:{ref.id}".encode() for ref in map(_REF, records)]
+    # Each ends with a line of its own, and with nothing else that is not of the alphabet.
+    return b"".join(map(binascii.b2a_base64, texts)).translate(_URL_SAFE, b"=").decode().splitlines()
+
+
+_REF = attrgetter("ref")
+
+
 def parse_node_id(value: str) -> tuple[str, Ref] | None:
     """None for what was never a node id of ours."""
     parts = _clear(value).split(":", 2)
@@ -189,6 +214,7 @@ def shown_from(record: type) -> Any:
 def identified(type_name: str) -> Any:
     """The ``id`` field of a type whose records have a ``ref``."""
 
+    @by_column(lambda records: _node_ids(type_name, records))
     def id_(root: strawberry.Parent[Any]) -> strawberry.ID:
         return node_id(type_name, root.ref)
 
@@ -347,8 +373,7 @@ def _key(text: str | None, order: str, argument: str) -> Key | None:
 
 
 def _opaque(text: str) -> str:
-    encoded = binascii.b2a_base64(text.encode(), newline=False)
-    return encoded.translate(_URL_SAFE).decode().rstrip("=")
+    return binascii.b2a_base64(text.encode()).translate(_URL_SAFE, b"=\n").decode()
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")

@@ -366,13 +366,15 @@ class ColumnRun:
                 return list(map(names.__getitem__, map(_NAME, values)))
             except KeyError:
                 pass  # flags put together: the type's own words below
-        if not nulls:
-            try:
-                shown = node.coerced(values)
-            except Exception:
-                shown = [None]
-            if not _NO_LEAF & set(map(type, shown)):
-                return shown
+        there = [value for value in values if value is not None] if nulls else values
+        shown: list[Any] = [None]
+        with suppress(Exception):  # one of them is not as usual: each by itself
+            if node.by_column is not None and plain == {node.by_column.of}:
+                shown = node.by_column.give(there)
+            else:
+                shown = list(map(node.coerce, there))
+        if not _NO_LEAF & set(map(type, shown)):
+            return _among_nulls(shown, values) if nulls else shown
         coerce = node.coerce
         done: list[Any] = []
         for value in values:
@@ -503,7 +505,7 @@ class ColumnRun:
 def _attributes(field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
     if field.by_column is not None:
         with suppress(Exception):  # one of them is not as usual: each by itself
-            return field.by_column(sources)
+            return field.by_column.give(sources)
     get, values = field.get, list[Any]()
     waiting = iter(sources)
     while True:
@@ -533,6 +535,11 @@ def _split(done: list[Any], lengths: Sequence[int | None]) -> list[Any]:
 
 async def _split_later(done: Coroutine[Any, Any, list[Any]], lengths: Sequence[int | None]) -> list[Any]:
     return _split(await done, lengths)
+
+
+def _among_nulls(present: list[Any], values: list[Any]) -> list[Any]:
+    following = iter(present)
+    return [None if value is None else next(following) for value in values]
 
 
 def _spread(done: list[Any], places: list[int], length: int) -> list[Any]:

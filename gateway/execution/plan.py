@@ -4,8 +4,7 @@ A plan holds nothing of a request: names, types and document nodes only. Selecti
 reached and kept with the plan.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from enum import Enum
 from inspect import Parameter, iscoroutinefunction, unwrap
@@ -46,6 +45,7 @@ from gateway.execution.shape import Part, Shape
 from permissions.arguments import Guard
 from permissions.policy import Denied
 from permissions.rules import Rule
+from resolvers.by_column import ByColumn
 
 Guards = Mapping[tuple[str, str], Guard]
 
@@ -69,7 +69,7 @@ class Leaf:
     Of every node: ``shown`` are the Python types of values that stand in the answer as they are, where nothing else about
     them matters."""
 
-    __slots__ = ("_by_column", "as_it_is", "coerce", "enum", "names", "nonnull", "shown", "usual", "within")
+    __slots__ = ("as_it_is", "by_column", "coerce", "enum", "names", "nonnull", "shown", "usual", "within")
 
     def __init__(self, type_: Any, nonnull: bool) -> None:
         self.nonnull = nonnull
@@ -81,14 +81,7 @@ class Leaf:
         self.shown = self.usual if self.within is None else frozenset()
         if self.shown and not nonnull:
             self.shown |= {type(None)}
-        self._by_column: Callable[[list[Any]], list[Any]] | None = getattr(self.coerce, "by_column", None)
-
-    def coerced(self, values: list[Any]) -> list[Any]:
-        """All of them, none of which is null. Raises what the scalar raises."""
-        if self._by_column is not None:
-            with suppress(Exception):  # one of them is not as usual: each by itself
-                return self._by_column(values)
-        return list(map(self.coerce, values))
+        self.by_column: ByColumn | None = getattr(self.coerce, "by_column", None)
 
 
 class ListOf:
@@ -185,8 +178,8 @@ class FieldPlan:
         self.name = self.nodes[0].name.value
         self.definition: GraphQLField = field  # type: ignore[assignment]
         self.get: Callable[[Any], Any] = attrgetter("__class__")
-        self.by_column: Callable[[Sequence[Any]], list[Any]] | None = None
-        """Had for all parents at once, where the resolver says how."""
+        self.by_column: ByColumn | None = None
+        """How it is had of all parents at once, where its resolver says so."""
         self.attribute: str | None = None
         """That it gives unchanged."""
         self.resolver: Resolver | None = None
