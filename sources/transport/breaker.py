@@ -43,7 +43,7 @@ class Breaker:
         )
         self._failures = 0
         self._pause = FIRST_PAUSE
-        self._opens_at: float | None = None
+        self.opens_at: float | None = None
         """When a call may be tried again; None while closed."""
         self._probing_until: float | None = None
         """While a single call is tried no other is; None where none is under way."""
@@ -55,21 +55,21 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        if self._opens_at is None:
+        if self.opens_at is None:
             return "closed"
-        return "half-open" if self._probing_until is not None or self._opens_at <= monotonic() else "open"
+        return "half-open" if self._probing_until is not None or self.opens_at <= monotonic() else "open"
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may be tried; None while closed."""
-        return None if self._opens_at is None else max(0.0, self._opens_at - monotonic())
+        return None if self.opens_at is None else max(0.0, self.opens_at - monotonic())
 
     def admit(self) -> int:
         """Raises CircuitOpen while it is open, and while it is half-open for all but one call at a time."""
-        if self._opens_at is None:
+        if self.opens_at is None:
             return 0
         now = monotonic()
-        wait = max(self._opens_at, self._probing_until or 0.0) - now
+        wait = max(self.opens_at, self._probing_until or 0.0) - now
         if wait > 0:
             self.kept_away += 1
             raise CircuitOpen(
@@ -82,24 +82,24 @@ class Breaker:
         return self._probes
 
     def succeeded(self, probe: int) -> None:
-        if probe and self._opens_at is not None:
-            self._opens_at, self._probing_until, self._pause = None, None, FIRST_PAUSE
+        if probe and self.opens_at is not None:
+            self.opens_at, self._probing_until, self._pause = None, None, FIRST_PAUSE
             self._outcomes.clear()
             self._failures = 0
-        elif self._failures and self._opens_at is None:
+        elif self._failures and self.opens_at is None:
             self._note(False)
 
     def failed(self, probe: int) -> None:
         if probe:
             # One that was tried before the last says nothing new.
-            if probe == self._probes and self._opens_at is not None:
+            if probe == self._probes and self.opens_at is not None:
                 self._probing_until = None
                 self._pause = min(LONGEST_PAUSE, self._pause * 2)
-                self._opens_at = monotonic() + self._pause
-        elif self._opens_at is None:  # one that was under way when it opened says nothing new
+                self.opens_at = monotonic() + self._pause
+        elif self.opens_at is None:  # one that was under way when it opened says nothing new
             self._note(True)
             if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
-                self._opens_at = monotonic() + self._pause
+                self.opens_at = monotonic() + self._pause
                 self.opened += 1
 
     def gone(self, probe: int) -> None:

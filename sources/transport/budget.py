@@ -153,11 +153,12 @@ class Lane:
 
     __slots__ = ("_keys", "gates", "place", "shared", "windows")
 
-    def __init__(self, windows: tuple[_Meter, ...], gates: tuple[_Meter, ...]) -> None:
-        self.windows, self.gates = windows, gates
+    def __init__(self, meters: Sequence[_Meter]) -> None:
+        self.windows = tuple((meter, meter.window) for meter in meters if meter.window is not None)
+        self.gates = tuple(meter for meter in meters if meter.window is None)
         self.place = Place(self)
         """What all calls hold that Redis knows nothing of."""
-        self.shared = tuple(meter for meter in (*windows, *gates) if meter.limit.shared)
+        self.shared = tuple(meter for meter in meters if meter.limit.shared)
         self._keys: tuple[str, ...] | None = None
 
     def shared_gates(self, account: str) -> tuple[str, ...]:
@@ -170,10 +171,9 @@ class Lane:
 class _Waiter:
     __slots__ = ("given", "until", "wait")
 
-    def __init__(self, until: float) -> None:
-        self.until = until
+    def __init__(self, until: float, given: "asyncio.Future[Place]") -> None:
+        self.until, self.given = until, given
         self.wait = inf
-        self.given: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
 
 
 class Place:
@@ -220,24 +220,24 @@ class Budget:
             shared.reports.append(self._report)
         self._queues: OrderedDict[_Key, deque[_Waiter]] = OrderedDict()
         """In the order in which they were last served. None is empty."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Known once somebody waits: asking for it is a system call each time (CPython 3.11)."""
+        self._next_look: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
+        """Looks in their place where Redis is asked as well."""
         self.queueing = tuple(Queueing() for _ in Urgency)
 
     def lane(self, endpoint: str) -> Lane:
         """For all calls of an endpoint class: one, so that they queue together."""
-        meters = [meter for meter in self._meters.values() if meter.limit.counts(endpoint)]
-        return Lane(
-            tuple(meter for meter in meters if meter.window is not None),
-            tuple(meter for meter in meters if meter.window is None),
-        )
+        return Lane([meter for meter in self._meters.values() if meter.limit.counts(endpoint)])
 
-    def at_once(self, lane: Lane) -> Place | None:
+    def at_once(self, lane: Lane, now: float) -> Place | None:
         """The right to make one call; ``leave`` gives it back. None where it has to be waited for, or be asked of Redis."""
         if self._queues or self._shared is not None:
             return None
         urgency, organisation = caller()
-        if self._take(lane, urgency, organisation, monotonic()):
+        if self._take(lane, urgency, organisation, now):
             return None
         self.queueing[urgency].seconds.observe(0.0)
         return lane.place
@@ -283,7 +283,7 @@ class Budget:
         if place.keys and self._shared is not None:
             self._shared.give_back(place.token, place.keys)
         if self._queues:
-            self._changed.set()
+            self._look()
 
     def read(self, readings: Iterable[Reading]) -> None:
         """Corrects the counts by what the vendor says."""
@@ -306,7 +306,7 @@ class Budget:
     def refused(self, lane: Lane, retry_after: float | None) -> None:
         """The vendor refused a call as one too many, without saying by which limit: all that count it rest."""
         now, pause = monotonic(), REFUSED_SECONDS if retry_after is None else retry_after
-        for meter in lane.windows:
+        for meter, _ in lane.windows:
             self._correct(meter, now, 0, pause, pause)
 
     def _correct(self, meter: _Meter, now: float, used: int, ends: float, pause: float) -> None:
@@ -349,17 +349,36 @@ class Budget:
             allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if meter.used >= allowed:
                 return inf
-        wait = 0.0
-        counting: list[Window] = []
-        for meter in lane.windows:
-            window = meter.window
-            assert window is not None
-            counting.append(window)
+        counted: list[Window] = []
+        room = True
+        for meter, window in lane.windows:
             allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if organisation is not None and meter.divided:
                 part = meter.parts.get(organisation) or meter.part(organisation)
                 mine = meter.part_allowed if among == 1 else self._part_of(meter, among)
-                counting.append(part)
+                counted.append(part)
+                used = part.count(now)
+                if 2 * (used - 1) >= mine:
+                    allowed = min(allowed, meter.allowed_to(Urgency.DASHBOARD, among))
+                    room = room and used <= mine
+            counted.append(window)
+            if window.count(now) > allowed or window.paused_until > now:
+                room = False
+        if room:
+            for meter in lane.gates:
+                meter.used += 1
+            return 0.0
+        for window in counted:
+            window.take_back(now)
+        return self._wait(lane, urgency, organisation, among, now)
+
+    def _wait(self, lane: Lane, urgency: Urgency, organisation: str | None, among: int, now: float) -> float:
+        """Until all windows have room."""
+        wait = 0.0
+        for meter, window in lane.windows:
+            allowed = meter.allowed_to(urgency, among)
+            if organisation is not None and meter.divided:
+                part, mine = meter.part(organisation), self._part_of(meter, among)
                 used = part.total(now)
                 if used >= mine:
                     wait = max(wait, part.wait(now, mine))
@@ -367,20 +386,13 @@ class Budget:
                     allowed = min(allowed, meter.allowed_to(Urgency.DASHBOARD, among))
             if window.total(now) >= allowed or window.paused_until > now:
                 wait = max(wait, window.wait(now, allowed))
-        if wait:
-            return wait
-        for meter in lane.gates:
-            meter.used += 1
-        for window in counting:
-            window.add(now)
-        return 0.0
+        return wait
 
     def _untake(self, lane: Lane, organisation: str | None, counted_at: float) -> None:
         for meter in lane.gates:
             meter.used -= 1
-        for meter in lane.windows:
-            assert meter.window is not None
-            meter.window.take_back(counted_at)
+        for meter, window in lane.windows:
+            window.take_back(counted_at)
             if organisation is not None and meter.divided:
                 meter.part(organisation).take_back(counted_at)
 
@@ -462,11 +474,11 @@ class Budget:
         wait = self._hopeless(key, now)
         if wait and wait >= longest_wait():
             raise self._too_much(wait)
-        waiter = _Waiter(now + longest_wait())
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        waiter = _Waiter(now + longest_wait(), self._loop.create_future())
         self._queues.setdefault(key, deque()).append(waiter)
-        self._changed.set()
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._serve(), context=Context())
+        self._look()
         try:
             with self._seen(lane, urgency), in_time():
                 return await waiter.given
@@ -484,9 +496,8 @@ class Budget:
         if here() is None:
             return UNSEEN
         now, limit, longest = monotonic(), "", 0.0
-        for meter in lane.windows:
-            assert meter.window is not None
-            wait = meter.window.wait(now, meter.allowed[urgency])
+        for meter, window in lane.windows:
+            wait = window.wait(now, meter.allowed[urgency])
             if wait > longest:
                 limit, longest = meter.limit.name, wait
         for meter in lane.gates:
@@ -505,9 +516,8 @@ class Budget:
         own = len(self._queues.get(key, ()))
         turns = min(sum(ahead), own * max(1, len(ahead))) + 1
         wait = 0.0
-        for meter in lane.windows:
-            assert meter.window is not None
-            wait = max(wait, meter.window.wait(now, meter.allowed[urgency], turns))
+        for meter, window in lane.windows:
+            wait = max(wait, window.wait(now, meter.allowed[urgency], turns))
             if organisation is not None and meter.divided:
                 wait = max(wait, meter.part(organisation).wait(now, self._part_of(meter, 1), own + 1))
         return wait
@@ -523,42 +533,78 @@ class Budget:
             if not queue:
                 del self._queues[key]
 
+    def _look(self) -> None:
+        """Somebody who waits may be able to go now."""
+        assert self._loop is not None, "somebody has waited"
+        if self._shared is None:
+            wait = self._round()
+            due = self._loop.time() + wait
+            if wait < inf and (self._next_look is None or due < self._next_look.when()):
+                if self._next_look is not None:
+                    self._next_look.cancel()
+                self._next_look = self._loop.call_at(due, self._look_again, context=Context())
+            return
+        self._changed.set()
+        if self._pump is None or self._pump.done():
+            self._pump = self._loop.create_task(self._serve(), context=Context())
+
+    def _look_again(self) -> None:
+        self._next_look = None
+        self._look()
+
     async def _serve(self) -> None:
         while self._queues:
             self._changed.clear()
-            wait = await self._round()
+            wait = await self._shared_round()
             if self._queues:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None if wait == inf else wait):
                         await self._changed.wait()
 
-    async def _round(self) -> float:
+    def _round(self) -> float:
         """Lets go whoever can; seconds until somebody else might."""
         waits: dict[_Key, float] = {}
-        while ready := [key for key in self._queues if key not in waits]:
-            key = min(ready, key=lambda one: one[0])  # of equals the one that was served longest ago
-            wait = await self._offer(key)
-            if wait:
-                waits[key] = wait
-            elif key in self._queues:
-                self._queues.move_to_end(key)
+        while (key := self._next(waits)) is not None:
+            urgency, lane, organisation = key
+            wait = self._take(lane, urgency, organisation, monotonic())
+            self._served(key, None if wait else lane.place, wait, waits)
         return min(waits.values(), default=inf)
 
-    async def _offer(self, key: _Key) -> float:
-        """0 where the first in this queue went, or nobody is left in it."""
-        urgency, lane, organisation = key
-        now = monotonic()
-        wait = self._take(lane, urgency, organisation, now)
-        if not wait:
-            place = Place(lane)
-            if self._shared is not None:
-                wait = await self._take_shared(place, urgency, organisation, now)
+    async def _shared_round(self) -> float:
+        """The same among all replicas."""
+        waits: dict[_Key, float] = {}
+        while (key := self._next(waits)) is not None:
+            urgency, lane, organisation = key
+            now, place = monotonic(), Place(lane)
+            wait = self._take(lane, urgency, organisation, now)
             if not wait:
-                self._give(key, place)
-                return 0.0
-        if wait < inf:
+                wait = await self._take_shared(place, urgency, organisation, now)
+            self._served(key, None if wait else place, wait, waits)
+        return min(waits.values(), default=inf)
+
+    def _next(self, waits: Mapping[_Key, float]) -> _Key | None:
+        """Of the most urgent queues that do not have to wait the one that was served longest ago."""
+        found: _Key | None = None
+        for key in self._queues:
+            if (found is None or key[0] < found[0]) and key not in waits:
+                found = key
+        return found
+
+    def _served(self, key: _Key, place: Place | None, wait: float, waits: dict[_Key, float]) -> None:
+        """The first in this queue goes, or must wait so long."""
+        urgency, lane, _ = key
+        if place is not None:
+            self._give(key, place)
+            if key in self._queues:
+                self._queues.move_to_end(key)
+        elif wait == inf:  # as must all that come after it: too many calls are under way
+            for other in self._queues:
+                if other[1] is lane and other[0] >= urgency:
+                    waits[other] = inf
+        else:
             self._refuse(key, wait)
-        return wait if key in self._queues else 0.0
+            if key in self._queues:
+                waits[key] = wait
 
     def _give(self, key: _Key, place: Place) -> None:
         queue = self._queues.get(key)

@@ -210,7 +210,7 @@ class HttpClient:
                 unsigned.method, unsigned.url, unsigned.headers.copy(), unsigned.body, unsigned.once
             )
             await self._auth.authorise(request)
-            with await passage.enter() as under_way:
+            with passage.at_once() or await passage.enter() as under_way:
                 if seen is None:
                     answer = await self._send(request, under_way)
                 else:

@@ -4,7 +4,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import inf
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
@@ -159,8 +159,16 @@ class Passage:
         self._lane = budget.lane(endpoint)
         self.breaker, self.counts = breaker, CallCounts()
 
+    def at_once(self) -> "UnderWay | None":
+        """The right to make one call, within limits. None where it has to be waited for, or be refused."""
+        if self.breaker.opens_at is not None:
+            return None
+        now = monotonic()
+        place = self.budget.at_once(self._lane, now)
+        return None if place is None else UnderWay(self, 0, place, now)
+
     async def enter(self) -> "UnderWay":
-        """The right to make one call, within limits. Raises SourceError where there is none before the deadline."""
+        """The same with waiting. Raises SourceError where there is none before the deadline."""
         try:
             probe = self.breaker.admit()
         except SourceUnavailable as refusal:
@@ -170,11 +178,11 @@ class Passage:
                 refused.failed(refusal)
             raise
         try:
-            place = self.budget.at_once(self._lane) or await self.budget.enter(self._lane)
+            place = await self.budget.enter(self._lane)
         except BaseException:
             self.breaker.gone(probe)
             raise
-        return UnderWay(self, probe, place)
+        return UnderWay(self, probe, place, monotonic())
 
     def read(self, answer: "Answer", error: SourceError | None) -> None:
         """What the answer says about the limits."""
@@ -190,10 +198,9 @@ class UnderWay:
 
     __slots__ = ("_began", "_passage", "_place", "_probe", "_verdict")
 
-    def __init__(self, passage: Passage, probe: int, place: Place) -> None:
-        self._passage, self._probe, self._place = passage, probe, place
+    def __init__(self, passage: Passage, probe: int, place: Place, began: float) -> None:
+        self._passage, self._probe, self._place, self._began = passage, probe, place, began
         self._verdict = passage.breaker.gone
-        self._began = perf_counter()
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +208,7 @@ class UnderWay:
     @property
     def seconds(self) -> float:
         """Since it was sent."""
-        return perf_counter() - self._began
+        return monotonic() - self._began
 
     def answered(self, answer: "Answer", error: SourceError | None) -> None:
         """``error``: what the answer means."""
@@ -223,7 +230,7 @@ class UnderWay:
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: object
     ) -> None:
         passage = self._passage
-        passage.counts.seconds.observe(perf_counter() - self._began)
+        passage.counts.seconds.observe(monotonic() - self._began)
         if failure is not None and isinstance(failure, SourceError | CancelledError):
             passage.counts.fail(failure)
         passage.budget.leave(self._place)

@@ -1,7 +1,6 @@
 """Counting calls in a stretch of time that moves along, in bounded memory, never fewer than the vendor counts."""
 
 from collections import deque
-from math import inf
 
 import msgspec
 
@@ -29,12 +28,12 @@ class Window:
     """The calls of the last ``seconds``; all times are the caller's clock's, in seconds."""
 
     __slots__ = (
-        "_first_counts_until",
         "_foreign",
         "_foreign_until",
-        "_last_ends",
-        "_own",
+        "_last",
+        "_look_at",
         "_parts",
+        "_used",
         "_width",
         "paused_until",
     )
@@ -43,40 +42,32 @@ class Window:
         self._width = seconds / SLOTS
         self._parts: deque[list[int]] = deque()
         """[part's number, calls], oldest first."""
-        self._first_counts_until, self._last_ends = inf, 0.0
-        """Of the parts at either end: until then nothing is looked at."""
-        self._own = 0
+        self._last = [0, 0]
+        """Of the parts; where calls that are made before ``_look_at`` belong."""
+        self._used, self._look_at = 0, 0.0
+        """What counts, which stays so until then."""
         self._foreign, self._foreign_until = 0, 0.0
+        """Those among them that the vendor told of."""
         self.paused_until = 0.0
         """The vendor said that there is nothing before."""
 
     def total(self, now: float) -> int:
         """The calls that count, others' too where the vendor told of them."""
-        if now >= self._first_counts_until:
-            parts, oldest = self._parts, int(now / self._width) - SLOTS - 1
-            while parts and parts[0][0] < oldest:
-                self._own -= parts.popleft()[1]
-            self._first_counts_until = (parts[0][0] + SLOTS + 2) * self._width if parts else inf
-        if self._foreign and self._foreign_until <= now:
-            self._foreign = 0
-        return self._own + self._foreign
+        if now >= self._look_at:
+            self._look(now)
+        return self._used
 
     def others(self, now: float) -> int:
         """Those among them that the vendor told of."""
         return self._foreign if self._foreign_until > now else 0
 
-    def add(self, now: float) -> None:
-        """Counts a call made now."""
-        parts = self._parts
-        if now >= self._last_ends or not parts:
-            part = int(now / self._width)
-            if not parts or parts[-1][0] < part:
-                parts.append([part, 0])
-                self._last_ends = (part + 1) * self._width
-                if len(parts) == 1:
-                    self._first_counts_until = (part + SLOTS + 2) * self._width
-        parts[-1][1] += 1
-        self._own += 1
+    def count(self, now: float) -> int:
+        """Counts a call made now; the calls that count with it."""
+        if now >= self._look_at:
+            self._look(now)
+        self._last[1] += 1
+        self._used += 1
+        return self._used
 
     def take_back(self, counted_at: float) -> None:
         """A call that was counted then is not made after all."""
@@ -84,13 +75,16 @@ class Window:
         for part in reversed(self._parts):
             if part[0] <= counted_in and part[1] > 0:
                 part[1] -= 1
-                self._own -= 1
+                self._used -= 1
                 return
 
     def told(self, now: float, used: int, until: float) -> None:
         """The vendor counts ``used`` calls: what is more than ours others have made, and counts until then."""
-        self.total(now)
-        self._foreign, self._foreign_until = max(0, used - self._own), until
+        own = self.total(now) - self._foreign
+        if used > own or self._foreign:
+            self._foreign, self._foreign_until = max(0, used - own), until
+            self._used = own + self._foreign
+            self._look(now)
 
     def wait(self, now: float, allowed: int, calls: int = 1) -> float:
         """Seconds until ``calls`` more, made as soon as each is allowed, are all made; 0 where they can be made now."""
@@ -98,7 +92,7 @@ class Window:
         excess = self.total(now) + calls + 1 - allowed
         wait = 0.0
         if excess > 0:
-            ends = [((part + SLOTS + 2) * self._width, count) for part, count in self._parts]
+            ends = [(self._counts_until(part), count) for part, count in self._parts]
             if self._foreign:
                 ends.append((self._foreign_until, self._foreign))
                 ends.sort()
@@ -108,3 +102,21 @@ class Window:
                 if excess <= 0:
                     break
         return max(wait + windows * (SLOTS + 2) * self._width, self.paused_until - now, 0.0)
+
+    def _look(self, now: float) -> None:
+        parts, part = self._parts, int(now / self._width)
+        while parts and parts[0][0] < part - SLOTS - 1:
+            self._used -= parts.popleft()[1]
+        if not parts or parts[-1][0] < part:
+            self._last = [part, 0]
+            parts.append(self._last)
+        self._look_at = (self._last[0] + 1) * self._width
+        if self._foreign:
+            if self._foreign_until <= now:
+                self._used -= self._foreign
+                self._foreign = 0
+            else:
+                self._look_at = min(self._look_at, self._foreign_until)
+
+    def _counts_until(self, part: int) -> float:
+        return (part + SLOTS + 2) * self._width

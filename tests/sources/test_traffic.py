@@ -588,7 +588,7 @@ def test_a_window_never_allows_more_than_its_limit_in_any_stretch_of_its_length(
         now += rng.expovariate(3)
         if window.total(now) < 60:
             assert window.wait(now, 60) == 0
-            window.add(now)
+            window.count(now)
             made.append(now)
         else:
             wait = window.wait(now, 60)
@@ -606,9 +606,9 @@ def test_a_call_that_is_not_made_leaves_no_trace_whatever_was_counted_since() ->
     for _ in range(5000):
         now += rng.expovariate(1)
         asking.append((now, rng.random() < 0.3))
-        window.add(now)
+        window.count(now)
         if asking[-1][1]:
-            only_made.add(now)
+            only_made.count(now)
         # Answers come after up to some seconds, in no order.
         while len(asking) > rng.randrange(8):
             counted_at, is_made = asking.pop(rng.randrange(len(asking)))
