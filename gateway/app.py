@@ -28,6 +28,7 @@ from gateway.terms import terms
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind
 from sources.ports.errors import SourceError
+from sources.transport.caller import calling_for
 from sources.transport.deadline import deadline
 
 READY_SECONDS = 2.0
@@ -128,7 +129,7 @@ async def _file(office: Office, request: Request) -> Response:
     try:
         with (
             in_time,
-            for_whom,
+            calling_for(*for_whom),
             office.audit.reading(record, touched) as reading,
         ):
             sources = await office.sources_for(principal, touched)

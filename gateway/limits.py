@@ -128,6 +128,8 @@ class Prepared:
         # Not by a method of its own: then it would hold itself, and wait for the garbage collector when it is forgotten.
         self._too_dear = lru_cache(maxsize=16)(partial(_estimated, schema, self.document, self._operations))
         self._sizing = _sizing(self.document)
+        self._always_run: set[tuple[str | None, bool, bool]] = set()
+        """Operations that no variables could make too dear: by name, ``only_query`` and ``streaming``."""
         self._coordinates: dict[str | None, Coordinates] = {}
         self._paths: dict[str | None, Paths] = {}
 
@@ -140,6 +142,9 @@ class Prepared:
     ) -> list[GraphQLError]:
         """None of them: it may run. ``only_query``: nothing that changes something. ``streaming``: the way to the client
         carries more than one answer."""
+        key = (operation_name, only_query, streaming)
+        if key in self._always_run:
+            return []
         if self._errors:
             return list(self._errors)
         if operation_name is None and self._several:
@@ -162,7 +167,10 @@ class Prepared:
             except GraphQLError as error:
                 return [error]
         sizes = self._sizes(variables) if self._sizing and variables else ()
-        return list(self._too_dear(operation_name, sizes))
+        refusals = list(self._too_dear(operation_name, sizes))
+        if not (refusals or self._sizing or operation.directives):
+            self._always_run.add(key)
+        return refusals
 
     def demand(self, operation_name: str | None, variables: Mapping[str, Any]) -> Demand | None:
         """How old what it is given may be, where the operation says so itself. For one that may run."""

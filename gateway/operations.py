@@ -23,6 +23,7 @@ from sources.layers.touched import Touched
 from sources.ports.audit import AuditKind, AuditRecord
 from sources.ports.errors import SourceError
 from sources.ports.trace import here, span
+from sources.transport.caller import call_as_before, call_for
 from sources.transport.deadline import deadline
 
 encoded = msgspec.json.Encoder(decimal_format="string").encode
@@ -68,7 +69,7 @@ class Operations:
     """Runs operations for callers who have signed in."""
 
     def __init__(self, office: Office) -> None:
-        self._office = office
+        self._office, self._schema = office, office.schema.graphql
 
     def run(
         self,
@@ -97,18 +98,20 @@ class Operations:
         wished: Wishes | None,
         presence: Presence | None,
     ) -> Answer:
-        audit, touched = self._office.audit, Touched()
-        if here() is None:
+        office, touched, at = self._office, Touched(), here()
+        if at is None:
             prepared, refusals, record = self._known(operation, principal, only_query)
         else:
             with span("parse", "document"):
                 prepared, refusals, record = self._known(operation, principal, only_query)
-        in_time, for_whom = terms(self._office.settings.door, principal, record.name, wished)
-        with in_time, for_whom:
+        in_time, for_whom = terms(office.settings.door, principal, record.name, wished)
+        in_time.begin()
+        before = call_for(for_whom)
+        try:
             refused = None
-            if prepared is not None and self._office.signin.demands.of_operations:
-                refused = demanded(self._office, principal, prepared.kind(operation.operation_name))
-            if (at := here()) is not None:
+            if prepared is not None and office.signin.demands.of_operations:
+                refused = demanded(office, principal, prepared.kind(operation.operation_name))
+            if at is not None:
                 xray.tell_of(at, self._asked(operation, prepared, principal) if prepared else None)
             answer: Answer | None = None
             done = LEFT
@@ -116,31 +119,35 @@ class Operations:
                 if refusals or refused:
                     answer = refused or answered(ExecutionResult(None, refusals), request_id)
                     done = done_of(answer.body, answer.ran)
-                    audit.read(record, None, done)
+                    office.audit.read(record, None, done)
                     return answer
                 assert prepared is not None
                 if record.kind is AuditKind.MUTATION:
-                    async with audit.writing(record, touched) as writing:
+                    async with office.audit.writing(record, touched) as writing:
                         answer = await self._answer(operation, prepared, principal, touched, request_id, LIVE)
                         done = writing.done = done_of(answer.body, answer.ran, touched)
                 else:
                     asked = prepared.demand(operation.operation_name, operation.variables or {})
                     demand = asked or (wished.freshness if wished else ANY)
-                    with audit.reading(record, touched) as reading:
+                    with office.audit.reading(record, touched) as reading:
                         answering = self._answer(operation, prepared, principal, touched, request_id, demand)
                         if presence is None:
                             answer = await answering
                         else:
-                            with presence:
+                            presence.begin()
+                            try:
                                 answer = await answering
+                            finally:
+                                presence.end()
                         done = reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:
                 log_sources([error])
                 answer, done = Answer({"errors": [of_source(error)]}, ran=False, available=False), FAILED
             finally:
-                self._office.requests.operation(
-                    record.kind._value_, done, None if answer is None else answer.body
-                )
+                office.requests.operation(record.kind._value_, done, None if answer is None else answer.body)
+        finally:
+            call_as_before(before)
+            in_time.end()
         return answer
 
     async def run_public(self, operation: Operation, request_id: str, *, only_query: bool) -> Answer | None:
@@ -150,7 +157,7 @@ class Operations:
             return None
         try:
             # Kept nowhere: what strangers send drives nobody's documents out.
-            prepared = Prepared(self._office.schema.graphql, operation.query)
+            prepared = Prepared(self._schema, operation.query)
         except GraphQLError:
             return None
         name = operation.operation_name
@@ -172,7 +179,7 @@ class Operations:
     ) -> tuple[Prepared | None, list[GraphQLError], AuditRecord]:
         """The document, why it must not run, and what is recorded of it."""
         try:
-            prepared = prepare(self._office.schema.graphql, operation.query)
+            prepared = prepare(self._schema, operation.query)
         except GraphQLError as error:
             return None, [error], self._office.audit.record(AuditKind.QUERY, principal)
         name = operation.operation_name

@@ -3,6 +3,7 @@
 import asyncio
 from time import monotonic
 
+import msgspec
 from starlette.types import Receive
 
 WATCHED_AFTER_SECONDS = 0.05
@@ -17,51 +18,49 @@ class Presences:
         self.unwatched: dict[Presence, float] = {}
         """Since when by ``time.monotonic``, the first one first. Who is forgotten before it is due costs nothing."""
         self.waking = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
+        self.loop: asyncio.AbstractEventLoop | None = None
         """The process's only one. To ask for it is a system call each time (CPython 3.11)."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
 
-    def wake_later(self) -> None:
+    def wake_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Once for all that are added until then."""
         self.waking = True
-        self.loop.call_later(WATCHED_AFTER_SECONDS, self._wake)
+        loop.call_later(WATCHED_AFTER_SECONDS, self._wake, loop)
 
-    def _wake(self) -> None:
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         due = monotonic() - WATCHED_AFTER_SECONDS
         while self.unwatched:
             presence, since = next(iter(self.unwatched.items()))
             if since > due:
-                self.loop.call_later(since - due, self._wake)
+                loop.call_later(since - due, self._wake, loop)
                 return
             del self.unwatched[presence]
             presence.watch()
         self.waking = False
 
 
-class Presence:
-    """Of one request's client, once its body has been read. What is done inside is cancelled when the client leaves."""
+class Presence(msgspec.Struct, eq=False):
+    """Of one request's client, once its body has been read. What is done between ``begin`` and ``end`` is cancelled when
+    the client leaves."""
 
-    __slots__ = ("_all", "_receive", "_task", "_watching", "gone")
+    _receive: Receive
+    _all: Presences
+    _task: asyncio.Task[object] | None = None
+    _watching: asyncio.Task[None] | None = None
+    gone: bool = False
 
-    def __init__(self, receive: Receive, all_: Presences) -> None:
-        self._receive, self._all = receive, all_
-        self._task: asyncio.Task[object] | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self.gone = False
+    def begin(self) -> None:
+        """In the task that is to be cancelled."""
+        others = self._all
+        loop = others.loop
+        if loop is None:
+            loop = others.loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        others.unwatched[self] = monotonic()
+        if not others.waking:
+            others.wake_later(loop)
 
-    def __enter__(self) -> None:
-        all_ = self._all
-        self._task = asyncio.current_task(all_.loop)
-        all_.unwatched[self] = monotonic()
-        if not all_.waking:
-            all_.wake_later()
-
-    def __exit__(self, *error: object) -> None:
+    def end(self) -> None:
+        """The answer is there, or never will be."""
         self._all.unwatched.pop(self, None)
         if self._watching is not None:
             self._watching.cancel()

@@ -16,9 +16,7 @@ os.register_at_fork(after_in_child=_drawn.clear)
 def new_id() -> str:
     """128 random bits as hexadecimal digits, which the system is asked for many at a time."""
     if not _drawn:
-        digits = os.urandom(_ID_BYTES * _AT_ONCE).hex()
-        length = 2 * _ID_BYTES
-        _drawn.extend(digits[at : at + length] for at in range(0, len(digits), length))
+        _drawn.extend(os.urandom(_ID_BYTES * _AT_ONCE).hex(" ", _ID_BYTES).split())
     return _drawn.pop()
 
 

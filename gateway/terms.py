@@ -5,7 +5,6 @@ u=6``, RFC 9218), never for more; and for fresher or older data than usual (``Ca
 """
 
 import re
-from contextlib import AbstractContextManager
 from time import monotonic
 
 import msgspec
@@ -15,8 +14,8 @@ from gateway.http import RequestHeaders
 from gateway.settings import Door
 from permissions.principal import Principal
 from sources.layers.cache.freshness import ANY, Demand
-from sources.transport.caller import Urgency, calling_for
-from sources.transport.deadline import deadline
+from sources.transport.caller import Caller, Urgency
+from sources.transport.deadline import Deadline, deadline
 
 TIMEOUT, PRIORITY = "x-request-timeout", "priority"
 _WISHES = {TIMEOUT.encode(), PRIORITY.encode(), b"cache-control"}
@@ -53,7 +52,7 @@ def wishes(headers: RequestHeaders) -> Wishes:
     return Wishes(began, seconds, _urgency(priority or ""), freshness)
 
 
-def signing_in(door: Door, wished: Wishes) -> AbstractContextManager[None]:
+def signing_in(door: Door, wished: Wishes) -> Deadline:
     """The same for what is done before anybody knows which operation it is for."""
     seconds = door.deadline if wished.seconds is None else min(door.deadline, wished.seconds)
     return deadline(seconds, wished.began)
@@ -61,19 +60,18 @@ def signing_in(door: Door, wished: Wishes) -> AbstractContextManager[None]:
 
 def terms(
     door: Door, principal: Principal, operation: str | None, wished: Wishes | None
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What is done inside the first ends in time, inside the second it is as urgent as it may be. ``operation``: its
-    name."""
-    seconds = door.deadlines.get(operation, door.deadline) if operation else door.deadline
-    urgency = Urgency.DASHBOARD if principal.organisation is None else Urgency.INTERACTIVE
-    if operation in door.priorities:
-        urgency = max(urgency, Urgency[door.priorities[operation].upper()])
-    began, unhurried = None, seconds
-    if wished is not None:
-        urgency, began = max(urgency, wished.urgency), wished.began
-        if wished.seconds is not None:
-            seconds = min(seconds, wished.seconds)
-    return deadline(seconds, began, unhurried), calling_for(urgency, principal.organisation)
+) -> tuple[Deadline, Caller]:
+    """When what is done must have ended, and for whom its calls are. ``operation``: its name."""
+    seconds, organisation = door.deadline, principal.organisation
+    urgency = Urgency.DASHBOARD if organisation is None else Urgency.INTERACTIVE
+    if operation is not None:
+        seconds = door.deadlines.get(operation, seconds)
+        if operation in door.priorities:
+            urgency = max(urgency, Urgency[door.priorities[operation].upper()])
+    if wished is None:
+        return deadline(seconds), (urgency, organisation)
+    hurried = seconds if wished.seconds is None else min(seconds, wished.seconds)
+    return deadline(hurried, wished.began, seconds), (max(urgency, wished.urgency), organisation)
 
 
 def _urgency(priority: str) -> Urgency:

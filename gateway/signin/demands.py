@@ -14,12 +14,12 @@ class Demands:
 
     def __init__(self, demands: Sequence[Demand], roles: Roles) -> None:
         self._roles = roles
-        self._of_requests = [demand for demand in demands if not demand.operations]
+        self.of_requests = [demand for demand in demands if not demand.operations]
         self.of_operations = [demand for demand in demands if demand.operations]
 
     def check(self, principal: Principal, route: str, method: str) -> None:
         """Of any request. Raises SignInRefused with what would do."""
-        for demand in self._of_requests:
+        for demand in self.of_requests:
             folder = demand.route.rstrip("/")
             if (
                 (route == demand.route or route.startswith(folder + "/"))

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 
 import aiohttp
@@ -71,7 +71,8 @@ class IssuerKeys:
 
     def at_hand(self, key_id: str | None) -> KeySet | None:
         """What ``for_key`` would give; None where it would have to ask the issuer, whether or not somebody waits for that."""
-        return self._keys if self._knows(key_id) and _since(self._fetched_at) < BELIEVED_SECONDS else None
+        known = key_id in self._ids and monotonic() < self._fetched_at + BELIEVED_SECONDS
+        return self._keys if known else None
 
     async def for_key(self, key_id: str | None) -> KeySet:
         """Keys among which the named one should be: the same object until the issuer publishes others. Raises
@@ -80,7 +81,7 @@ class IssuerKeys:
         if (not known or _since(self._fetched_at) >= BELIEVED_SECONDS) and (
             _since(self._asked_at) >= REFETCH_SECONDS
         ):
-            self._asked_at = time.monotonic()
+            self._asked_at = monotonic()
             self._fetching = asyncio.create_task(self._fetch())
         # For a refresh nobody waits: what is known serves until the answer is here.
         if not known and self._fetching is not None:
@@ -118,7 +119,7 @@ class IssuerKeys:
             self.refusal = f"{self._discovery} or its keys cannot be read ({type(error).__name__})"
             log.warning("signin_keys_not_fetched", issuer=self._issuer, reason=type(error).__name__)
             return
-        self._fetched_at, self.document, self.refusal = time.monotonic(), document, None
+        self._fetched_at, self.document, self.refusal = monotonic(), document, None
         if published == self._published:
             return
         if keys := _usable(published.keys):
@@ -194,4 +195,4 @@ def _usable(published: Sequence[Mapping[str, Any]]) -> KeySet | None:
 
 
 def _since(moment: float) -> float:
-    return time.monotonic() - moment
+    return monotonic() - moment

@@ -23,6 +23,7 @@ from gateway.signin.settings import IssuerSettings
 MAX_TOKEN_BYTES = 8192
 LEEWAY_SECONDS = 60
 REMEMBERED_TOKENS = 4096
+_END = 43
 
 _TYPES = ("", "jwt", "at+jwt")
 """Of access tokens (RFC 9068, 2.1). Logout tokens, proofs of possession and security events are JWTs of the same issuer,
@@ -40,9 +41,11 @@ class HeaderRules(JWSRegistry):
 
 
 class _Verified(msgspec.Struct, frozen=True):
+    token: bytes
     proof: Proof
-    not_before: float
-    expires_at: float
+    begins_at: float
+    ends_at: float
+    """When it is believed, with the leeway."""
     issuer: Issuer
     key_id: str | None
     keys: KeySet
@@ -58,30 +61,40 @@ class Tokens:
             id(issuer): HeaderRules(algorithms=issuer.settings.algorithms, strict_check_header=False)
             for issuer in issuers
         }
-        self._verified: OrderedDict[str, _Verified] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        """By the tokens' ends, which are their signatures': to hash thousands of characters takes as long as all else that
+        is asked of a token that is known."""
 
-    def known(self, token: str) -> Proof | None:
+    def known(self, token: bytes) -> Proof | None:
         """Of a token that was verified before, as ``proof`` would give it; None where there is more to do than to look."""
-        verified = self._verified.get(token)
-        if verified is None or verified.issuer.keys.at_hand(verified.key_id) is not verified.keys:
+        verified = self._verified.get(token[-_END:])
+        if (
+            verified is None
+            or verified.token != token
+            or verified.issuer.keys.at_hand(verified.key_id) is not verified.keys
+        ):
             return None
-        now = time.time()
-        too_late, too_early = verified.expires_at + LEEWAY_SECONDS, verified.not_before - LEEWAY_SECONDS
-        return verified.proof if too_early <= now < too_late else None
+        return verified.proof if verified.begins_at <= time.time() < verified.ends_at else None
 
     async def proof(self, token: str) -> Proof:
         """Whom it names. Raises SignInRefused for a token that is not to be believed."""
-        verified = self._verified.get(token)
-        if verified is None or await verified.issuer.keys.for_key(verified.key_id) is not verified.keys:
-            self._verified.pop(token, None)
-            verified = self._verified[token] = await self._verify(token)
+        sent = _bytes(token)
+        end = sent[-_END:]
+        verified = self._verified.get(end)
+        if (
+            verified is None
+            or verified.token != sent
+            or await verified.issuer.keys.for_key(verified.key_id) is not verified.keys
+        ):
+            self._verified.pop(end, None)
+            verified = self._verified[end] = await self._verify(token)
             if len(self._verified) > REMEMBERED_TOKENS:
                 self._verified.popitem(last=False)
         now = time.time()
-        if verified.expires_at + LEEWAY_SECONDS <= now:
-            self._verified.pop(token, None)
+        if verified.ends_at <= now:
+            self._verified.pop(end, None)
             raise SignInRefused("the token has expired; sign in again")
-        if verified.not_before > now + LEEWAY_SECONDS:
+        if verified.begins_at > now:
             raise SignInRefused("the token is not valid yet")
         return verified.proof
 
@@ -105,7 +118,15 @@ class Tokens:
             raise SignInRefused(
                 "this is no access token; an ID token only tells its own client who signed in"
             )
-        return _Verified(proof_of(claims, issuer.settings), not_before, expires_at, issuer, key_id, keys)
+        return _Verified(
+            token=_bytes(token),
+            proof=proof_of(claims, issuer.settings),
+            begins_at=float(not_before - LEEWAY_SECONDS),
+            ends_at=float(expires_at + LEEWAY_SECONDS),
+            issuer=issuer,
+            key_id=key_id,
+            keys=keys,
+        )
 
     def _chosen(self, claims: Mapping[str, Any] | None) -> Issuer:
         """By what the token says of itself, which chooses among the configured ones and nothing more."""
@@ -169,6 +190,11 @@ def _is_no_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) ->
     if str(header.get("typ", "")).lower().endswith("at+jwt") or kind == "Bearer":
         return False
     return not claims.keys().isdisjoint(("nonce", "at_hash", "c_hash", "s_hash"))
+
+
+def _bytes(token: str) -> bytes:
+    """As a header carries it. Over a socket half a character may come, which no token has."""
+    return token.encode(errors="surrogatepass")
 
 
 def _hashable(values: list[Any]) -> list[str]:

@@ -3,10 +3,12 @@
 import threading
 from asyncio import AbstractEventLoop, CancelledError, TimerHandle, current_task, get_running_loop
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import Context, ContextVar
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, Token
 from math import inf
 from time import monotonic
+
+import msgspec
 
 DEFAULT_SECONDS = 5.0
 """For work that no request's deadline covers, such as the start-up's own calls."""
@@ -63,27 +65,36 @@ def _alarm() -> _Alarm:
     return alarm
 
 
-class _Deadline:
-    """``over``: what it was for has ended, so that it binds nobody who still has it in a copied context: work that goes on,
-    and a connection's next request, whose reading a server may resume in the context of the one before. No generator, as
-    each request and call has one."""
+class Deadline(msgspec.Struct, eq=False):
+    """Binds what is done inside, said as ``with deadline(...)``. No generator, as each request and call has one."""
 
-    __slots__ = ("_token", "alarm", "ends_at", "over", "unhurried")
+    ends_at: float
+    unhurried: float
+    over: bool = False
+    """What it was for has ended, so that it binds nobody who still has it in a copied context: work that goes on, and a
+    connection's next request, whose reading a server may resume in the context of the one before."""
+    alarm: _Alarm | None = None
+    """Known once somebody waits."""
+    _outer: Token["Deadline | None"] | None = None
 
-    def __init__(self, ends_at: float, unhurried: float, over: bool = False) -> None:
-        self.ends_at, self.unhurried, self.over = ends_at, unhurried, over
-        self.alarm: _Alarm | None = None
-        """Known once somebody waits."""
+    def begin(self) -> None:
+        """As the block does, which takes a request three times as long."""
+        self._outer = _deadline.set(self)
+
+    def end(self) -> None:
+        """Of what was begun."""
+        assert self._outer is not None
+        self.over = True
+        _deadline.reset(self._outer)
 
     def __enter__(self) -> None:
-        self._token = _deadline.set(self)
+        self.begin()
 
     def __exit__(self, *error: object) -> None:
-        self.over = True
-        _deadline.reset(self._token)
+        self.end()
 
 
-_deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
+_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 class in_time:  # noqa: N801 - said as ``with in_time()``
@@ -96,7 +107,7 @@ class in_time:  # noqa: N801 - said as ``with in_time()``
         current = _deadline.get()
         if current is None or current.over:
             ends_at = monotonic() + DEFAULT_SECONDS
-            current = _Deadline(ends_at, ends_at, over=True)  # nobody else's
+            current = Deadline(ends_at, ends_at, over=True)  # nobody else's
         alarm = current.alarm
         if alarm is None:
             alarm = current.alarm = _alarm()
@@ -121,9 +132,7 @@ class in_time:  # noqa: N801 - said as ``with in_time()``
             raise TimeoutError from error
 
 
-def deadline(
-    seconds: float, since: float | None = None, unhurried: float | None = None
-) -> AbstractContextManager[None]:
+def deadline(seconds: float, since: float | None = None, unhurried: float | None = None) -> Deadline:
     """All calls made inside must be answered within ``seconds`` from now, or from ``since`` by ``time.monotonic``; an outer,
     earlier deadline stays. ``unhurried``: the seconds that it would be had the client not asked for less."""
     began = monotonic() if since is None else since
@@ -131,15 +140,15 @@ def deadline(
     outer = _deadline.get()
     if outer is not None and not outer.over:
         ends_at, others = min(ends_at, outer.ends_at), min(others, outer.unhurried)
-    return _Deadline(ends_at, others)
+    return Deadline(ends_at, others)
 
 
-def shared_deadline() -> AbstractContextManager[None]:
+def shared_deadline() -> Deadline:
     """For a call that others may wait for as well: one client's hurry does not end it, but whoever asked first has no
     more than the gateway gives."""
     outer, now = _deadline.get(), monotonic()
     ends_at = now + DEFAULT_SECONDS if outer is None or outer.over else outer.unhurried
-    return _Deadline(ends_at, ends_at)
+    return Deadline(ends_at, ends_at)
 
 
 @contextmanager

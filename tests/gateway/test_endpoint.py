@@ -360,11 +360,11 @@ async def test_no_error_tells_what_it_was_made_of(door: Door) -> None:
 async def test_what_nobody_expects_is_a_500_that_says_nothing(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(*_: Any, **__: Any) -> None:
+    def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("words that are for nobody")
 
     with monkeypatch.context() as fault:
-        fault.setattr(door.office.signin, "principal", fails)
+        fault.setattr(door.office.signin, "known", fails)
         answer = await send(door, {"query": "{ viewer { id } }"})
 
     assert (answer.status, answer.body) == (500, "Internal Server Error")
