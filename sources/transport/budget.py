@@ -256,6 +256,7 @@ class Budget:
         return place
 
     async def _entered(self, lane: Lane, urgency: Urgency, organisation: str | None) -> Place:
+        wait = None
         if not self._queues or all(key[0] > urgency for key in self._queues):
             now = monotonic()
             wait = self._take(lane, urgency, organisation, now)
@@ -272,9 +273,9 @@ class Budget:
             lost = (
                 self._shared is not None and self._shared.lost
             )  # then others' unmade calls may have been counted
-            if longest_wait() <= wait < inf and not lost:
+            if wait < inf and not lost and longest_wait() <= wait:
                 raise self._too_much(wait)
-        return await self._queue(lane, urgency, organisation)
+        return await self._queue(lane, urgency, organisation, wait)
 
     def leave(self, place: Place) -> None:
         """The call is over."""
@@ -468,17 +469,23 @@ class Budget:
 
     # -- queueing -------------------------------------------------------------------------------------------------
 
-    async def _queue(self, lane: Lane, urgency: Urgency, organisation: str | None) -> Place:
-        now = monotonic()
+    async def _queue(
+        self, lane: Lane, urgency: Urgency, organisation: str | None, wait: float | None
+    ) -> Place:
+        """``wait``: what it takes as of now, where that has been looked at."""
+        now, patience = monotonic(), longest_wait()
         key = (urgency, lane, organisation)
-        wait = self._hopeless(key, now)
-        if wait and wait >= longest_wait():
-            raise self._too_much(wait)
+        hopeless = self._hopeless(key, now)
+        if hopeless and hopeless >= patience:
+            raise self._too_much(hopeless)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        waiter = _Waiter(now + longest_wait(), self._loop.create_future())
+        waiter = _Waiter(now + patience, self._loop.create_future())
         self._queues.setdefault(key, deque()).append(waiter)
-        self._look()
+        if wait is None or self._shared is not None:
+            self._look()
+        else:
+            self._look_in(wait)
         try:
             with self._seen(lane, urgency), in_time():
                 return await waiter.given
@@ -510,16 +517,21 @@ class Budget:
     def _hopeless(self, key: _Key, now: float) -> float:
         """Seconds that a newcomer to this queue must wait at least."""
         urgency, lane, organisation = key
-        ahead = [
-            len(queue) for other, queue in self._queues.items() if other[0] <= urgency and other[1] is lane
-        ]
-        own = len(self._queues.get(key, ()))
-        turns = min(sum(ahead), own * max(1, len(ahead))) + 1
+        own = all_ahead = queues = 0
+        for (other, its_lane, whose), waiting in self._queues.items():
+            if its_lane is lane and other <= urgency:
+                queues, all_ahead = queues + 1, all_ahead + len(waiting)
+                if other == urgency and whose == organisation:
+                    own = len(waiting)
+        turns = min(all_ahead, own * max(1, queues)) + 1
         wait = 0.0
         for meter, window in lane.windows:
-            wait = max(wait, window.wait(now, meter.allowed[urgency], turns))
-            if organisation is not None and meter.divided:
-                wait = max(wait, meter.part(organisation).wait(now, self._part_of(meter, 1), own + 1))
+            if longer := window.wait(now, meter.allowed[urgency], turns):
+                wait = max(wait, longer)
+            if not meter.divided or organisation is None:
+                continue
+            if longer := meter.part(organisation).wait(now, meter.part_allowed, own + 1):
+                wait = max(wait, longer)
         return wait
 
     def _withdraw(self, key: _Key, waiter: _Waiter) -> None:
@@ -537,16 +549,23 @@ class Budget:
         """Somebody who waits may be able to go now."""
         assert self._loop is not None, "somebody has waited"
         if self._shared is None:
-            wait = self._round()
-            due = self._loop.time() + wait
-            if wait < inf and (self._next_look is None or due < self._next_look.when()):
-                if self._next_look is not None:
-                    self._next_look.cancel()
-                self._next_look = self._loop.call_at(due, self._look_again, context=Context())
+            self._look_in(self._round())
             return
         self._changed.set()
         if self._pump is None or self._pump.done():
             self._pump = self._loop.create_task(self._serve(), context=Context())
+
+    def _look_in(self, wait: float) -> None:
+        """After so many seconds at the latest; infinite: when a call has ended."""
+        if wait == inf:
+            return
+        assert self._loop is not None
+        due = self._loop.time() + wait
+        if self._next_look is not None:
+            if self._next_look.when() <= due:
+                return
+            self._next_look.cancel()
+        self._next_look = self._loop.call_at(due, self._look_again, context=Context())
 
     def _look_again(self) -> None:
         self._next_look = None
@@ -564,9 +583,10 @@ class Budget:
     def _round(self) -> float:
         """Lets go whoever can; seconds until somebody else might."""
         waits: dict[_Key, float] = {}
+        now = monotonic()
         while (key := self._next(waits)) is not None:
             urgency, lane, organisation = key
-            wait = self._take(lane, urgency, organisation, monotonic())
+            wait = self._take(lane, urgency, organisation, now)
             self._served(key, None if wait else lane.place, wait, waits)
         return min(waits.values(), default=inf)
 

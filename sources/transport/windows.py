@@ -88,8 +88,10 @@ class Window:
 
     def wait(self, now: float, allowed: int, calls: int = 1) -> float:
         """Seconds until ``calls`` more, made as soon as each is allowed, are all made; 0 where they can be made now."""
+        if self.total(now) + calls <= allowed and self.paused_until <= now:
+            return 0.0
         windows, calls = divmod(calls - 1, max(1, allowed))
-        excess = self.total(now) + calls + 1 - allowed
+        excess = self._used + calls + 1 - allowed
         wait = 0.0
         if excess > 0:
             ends = [(self._counts_until(part), count) for part, count in self._parts]
