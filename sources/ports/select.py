@@ -1,6 +1,7 @@
 """Filtering, ordering and windowing of rows that are already here, for what a vendor cannot do itself."""
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import TypeVar
 
 from sources.ports.common import Direction, Key, Page, Window
@@ -14,13 +15,14 @@ def select(rows: Iterable[R], key: Callable[[R], Key], direction: Direction, win
     All rows of the list must be given, once each, in any order.
     """
     descending = direction is Direction.DESC
-    keyed = sorted(((key(row), row) for row in rows), key=_place, reverse=descending)
+    keyed = [(place.value, place.id, place, row) for row in rows for place in (key(row),)]
+    keyed.sort(key=_PLACE, reverse=descending)
     after, before = window.after, window.before
     start, end = 0, len(keyed)
     if after is not None:
-        start = sum(1 for k, _ in keyed if not _beyond(k, after, descending))
+        start = sum(1 for one in keyed if not _beyond(one[2], after, descending))
     if before is not None:
-        end = sum(1 for k, _ in keyed if _beyond(before, k, descending))
+        end = sum(1 for one in keyed if _beyond(before, one[2], descending))
     end = max(start, end)
     low, high = start, end
     if window.first is not None:
@@ -29,15 +31,14 @@ def select(rows: Iterable[R], key: Callable[[R], Key], direction: Direction, win
         low = max(start, end - window.size)
     chosen = keyed[low:high]
     return Page(
-        rows=[row for _, row in chosen],
-        keys=[k for k, _ in chosen],
+        rows=[one[3] for one in chosen],
+        keys=[one[2] for one in chosen],
         has_next=high < len(keyed),
         has_previous=low > 0,
     )
 
 
-def _place(pair: tuple[Key, object]) -> tuple[str, str]:
-    return pair[0].value, pair[0].id
+_PLACE = itemgetter(0, 1)
 
 
 def _beyond(key: Key, mark: Key, descending: bool) -> bool:

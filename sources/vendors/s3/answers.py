@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 
 import msgspec
@@ -125,45 +125,72 @@ _OTHER_REGION = (
 def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, str], drop: Drop) -> Listing:
     try:
         root = _parsed(body)
-        if _name(root) != root_name:
+        # S3's look-alikes leave the namespace out.
+        space, name = _taken_apart(root.tag)
+        if name != root_name:
             raise ValueError
-        head = _fields(root)
-        encoded = head.get("EncodingType") == "url"
+        truncated = root.findtext(f"{space}IsTruncated")
+        encoded = root.findtext(f"{space}EncodingType") == "url"
+        tags = _tags(space)
+        make = _entry if row_name == "Contents" else _version
         made = sifted(
-            (_fields(row) for row in root if _name(row) == row_name),
-            lambda fields: _entry(fields, encoded),
-            lambda fields: drop(fields.get("Key")),
+            root.findall(space + row_name),
+            lambda row: make(row, tags, encoded),
+            lambda row: drop(row.findtext(tags.key)),
         )
         entries = {(entry.key, entry.version_id): entry for entry in made if entry is not None}
         markers = [
-            (param, _text(head[element], encoded and param == "key-marker"))
+            (param, _text(marker, encoded and param == "key-marker"))
             for param, element in following.items()
-            if head.get("IsTruncated") == "true" and element in head
+            if truncated == "true" and (marker := root.findtext(space + element)) is not None
         ]
-        if head["IsTruncated"] == "true" and not markers:
+        if truncated is None or (truncated == "true" and not markers):
             raise ValueError
-    except (ElementTree.ParseError, ValueError, KeyError) as error:
+    except (ElementTree.ParseError, ValueError) as error:
         raise SourceBadResponse(SOURCE, "unexpected answer: not the listing that was asked for") from error
     return Listing(list(entries.values()), markers, dict(markers).get("key-marker", ""))
 
 
-def _entry(fields: dict[str, str], encoded: bool) -> Entry:
-    updated_at = datetime.fromisoformat(fields["LastModified"])
-    if updated_at.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return Entry(
-        key=_text(fields["Key"], encoded),
-        size=int(fields["Size"]),
-        updated_at=updated_at.astimezone(UTC),
-        etag=fields.get("ETag"),
-        version_id=fields.get("VersionId"),
-        current=fields.get("IsLatest", "true") == "true",
+class _Tags(msgspec.Struct, frozen=True):
+    """What the parts of an entry are called in one namespace."""
+
+    key: str
+    size: str
+    updated_at: str
+    etag: str
+    version_id: str
+    latest: str
+
+
+@lru_cache(maxsize=16)
+def _tags(space: str) -> _Tags:
+    return _Tags(*(space + name for name in ("Key", "Size", "LastModified", "ETag", "VersionId", "IsLatest")))
+
+
+def _entry(row: ElementTree.Element, tags: _Tags, encoded: bool) -> Entry:
+    said = row.findtext
+    key, size, moment = said(tags.key), said(tags.size), said(tags.updated_at)
+    if key is None or size is None or moment is None:
+        raise ValueError("an entry without its key, size or time")
+    updated_at = datetime.fromisoformat(moment)
+    if updated_at.tzinfo is not UTC:
+        if updated_at.tzinfo is None:
+            raise ValueError("a time without a zone")
+        updated_at = updated_at.astimezone(UTC)
+    return Entry(_text(key, encoded), int(size), updated_at, said(tags.etag), None, True)
+
+
+def _version(row: ElementTree.Element, tags: _Tags, encoded: bool) -> Entry:
+    return msgspec.structs.replace(
+        _entry(row, tags, encoded),
+        version_id=row.findtext(tags.version_id),
+        current=row.findtext(tags.latest, "true") == "true",
     )
 
 
 def _text(value: str, encoded: bool) -> str:
     """S3 encodes as forms do: a space is a plus."""
-    return unquote_plus(value, errors="strict") if encoded else value
+    return unquote_to_bytes(value.replace("+", " ")).decode() if encoded else value
 
 
 def _error(answer: Answer) -> dict[str, str]:
@@ -172,7 +199,8 @@ def _error(answer: Answer) -> dict[str, str]:
         root = _parsed(answer.body)
     except (ElementTree.ParseError, ValueError):
         return {}
-    fields = _fields(root) if _name(root) == "Error" else {}
+    space, name = _taken_apart(root.tag)
+    fields = {child.tag.removeprefix(space): child.text or "" for child in root} if name == "Error" else {}
     # Whatever else might stand there is not for our messages.
     return fields if re.fullmatch(r"[A-Za-z]{1,64}", fields.get("Code", "")) else {}
 
@@ -185,15 +213,7 @@ def _parsed(body: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(text)  # noqa: S314
 
 
-def _fields(element: ElementTree.Element) -> dict[str, str]:
-    return {_local(child.tag): child.text or "" for child in element}
-
-
-def _name(element: ElementTree.Element) -> str:
-    """Without the namespace, which S3's look-alikes leave out."""
-    return _local(element.tag)
-
-
-@lru_cache(maxsize=256)
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
+def _taken_apart(tag: str) -> tuple[str, str]:
+    """The namespace in its braces, "" where there is none, and the name."""
+    space, brace, name = tag.rpartition("}")
+    return space + brace, name

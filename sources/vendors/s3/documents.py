@@ -211,16 +211,22 @@ class S3Documents:
         prefix = f"{customer.id}{holding[0]}/" if holding is not None and len(holding) == 1 else customer.id
         rows: list[DocumentRecord] = []
         following: Params = ()
+        made = self._layout.document
         while True:
             listing = await self._objects(prefix, following)
-            rows += [record for entry in listing.entries if (record := self._record(entry)) is not None]
+            rows += [
+                record
+                for one in listing.entries
+                if (record := made(one.key, one.size, one.updated_at, one.etag, customer)) is not None
+            ]
             if not listing.following:
                 break
             if listing.following == following:
                 raise SourceBadResponse(SOURCE, "a listing that does not get on")
             following = listing.following
-        wanted = (row for row in rows if _fits(row, query))
-        return select(wanted, _ORDERS[query.order], query.direction, query.window)
+        if query.kinds or query.tags or query.text is not None:
+            rows = [row for row in rows if _fits(row, query)]
+        return select(rows, _ORDERS[query.order], query.direction, query.window)
 
     async def _head(self, key: str) -> DocumentRecord | None:
         answer = await self._object("HEAD", key)
@@ -228,9 +234,7 @@ class S3Documents:
             return None
         etag, updated_at = _stamped(answer)
         size = answer.headers.get("content-length", "")
-        return self._layout.document(
-            key, size=int(size) if size.isdecimal() else None, updated_at=updated_at, etag=etag
-        )
+        return self._layout.document(key, int(size) if size.isdecimal() else None, updated_at, etag)
 
     async def _object(self, method: str, key: str, params: Params = ()) -> Answer | None:
         """None where there is no such object or version."""
@@ -307,9 +311,6 @@ class S3Documents:
         # A key may hold characters that XML cannot: encoded, it can be told.
         return await self._http.call("GET", "/" + _query([*params, ("encoding-type", "url")]), route="list")
 
-    def _record(self, entry: Entry) -> DocumentRecord | None:
-        return self._layout.document(entry.key, size=entry.size, updated_at=entry.updated_at, etag=entry.etag)
-
 
 def _dns_suffix(region: str) -> str:
     """As botocore's table has it: amazonaws.com, but amazonaws.com.cn in China."""
@@ -323,9 +324,15 @@ _NOT_THERE = ("NoSuchKey", "NoSuchVersion", "InvalidArgument", "MethodNotAllowed
 """The last two answer a version id that S3 never gave out, and one that is a delete marker."""
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
+
+
 def _query(params: Params) -> str:
-    """Encoded as strictly as the signature demands, which the client's own lenient form is not."""
-    return "?" + "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in params) if params else ""
+    """Encoded as strictly as the signature demands, which the client's own lenient form is not. Names are S3's own words,
+    which stay as they are."""
+    return (
+        "?" + "&".join([f"{k}={v if _PLAIN(v) else quote(v, safe='')}" for k, v in params]) if params else ""
+    )
 
 
 def _stamped(answer: Answer) -> tuple[str, datetime]:

@@ -6,8 +6,8 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import botocore.session
+import msgspec
 from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 from botocore.exceptions import BotoCoreError
 
@@ -70,6 +70,32 @@ class FoundCredentials:
             ) from error
 
 
+class _Headers(dict[str, str]):
+    """One value each, and asked for as botocore does."""
+
+    def get_all(self, name: str) -> list[str]:
+        return [self[name]]
+
+
+class _Unsigned(msgspec.Struct):
+    """What botocore's signer looks at in a request. Its own class keeps headers as e-mail does: that takes a third of the
+    cost of signing."""
+
+    method: str
+    url: str
+    headers: _Headers
+    body: bytes
+    params: None = None
+    context: dict[str, Any] = {}
+
+
+class _Signature(S3SigV4Auth):  # type: ignore[misc]
+    """Signs all headers there are: only those that it needs are given to it."""
+
+    def headers_to_sign(self, request: _Unsigned) -> _Headers:
+        return _Headers((name.lower(), value) for name, value in request.headers.items())
+
+
 class Signer:
     """Signs requests to one host. The URL's query must be percent-encoded strictly: S3 encodes what it receives again
     by its own rules and compares."""
@@ -78,16 +104,15 @@ class Signer:
         self._host = urlsplit(base_url).netloc
         self._region = region
         self._credentials = credentials
-        self._signature: S3SigV4Auth | None = None
+        self._signature: _Signature | None = None
 
     async def authorise(self, request: Request) -> None:
         keys = await self._credentials.current()
         if self._signature is None or self._signature.credentials != keys:
-            self._signature = S3SigV4Auth(keys, "s3", self._region)
-        # Given the host, botocore need not work it out of the URL twice: a quarter of the cost of signing.
-        signed = AWSRequest(request.method, request.url, {"Host": self._host}, request.body)
+            self._signature = _Signature(keys, "s3", self._region)
+        signed = _Unsigned(request.method, request.url, _Headers(Host=self._host), request.body)
         self._signature.add_auth(signed)
-        request.headers.update(signed.headers.items())
+        request.headers.update(signed.headers)
 
     async def renew(self, request: Request) -> bool:
         return False
