@@ -5,9 +5,11 @@ with it (curl issue 8515).
 """
 
 import asyncio
+import os
 import socket
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from select import POLLIN, poll
 from typing import Any
@@ -111,16 +113,18 @@ class Connections:
         if self._named:
             await self._look_up()
         idle = self._idle[method]
+        while idle and idle[-1].closed:
+            idle.pop()
         line = idle.pop() if idle else _Line(method, self._addresses, self._most_bytes)
         try:
             line.prepare(url, headers, body, self._pinned, anew)
             answer = await line.exchange()
         except BaseException:
-            await line.close()
+            line.close()
             raise
         now = line.idle_since = self._time()
         while idle and idle[0].idle_since < now - KEPT_SECONDS:
-            await idle.popleft().close()
+            idle.popleft().close()
         idle.append(line)
         return answer
 
@@ -130,7 +134,7 @@ class Connections:
             self._looking.cancel()
         for idle in self._idle.values():
             while idle:
-                await idle.pop().close()
+                idle.pop().close()
 
     async def _look_up(self) -> None:
         if self._looking is None and self._time() >= self._pinned_until:
@@ -159,29 +163,68 @@ class Connections:
 
 class _Line:
     """One connection, for calls of one method, one after the other: libcurl's, with a pool of its own that holds only this.
-    From a pool for all, libcurl would take a connection that was used within the last second without looking at it."""
+    From a pool for all, libcurl would take a connection that was used within the last second without looking at it.
+
+    The event loop watches a kept connection all the time, by a duplicate of libcurl's descriptor, whose end nobody else
+    decides: to begin and to end watching takes ten system calls on uvloop, which AsyncCurlMulti does for each call.
+    """
 
     __slots__ = (
-        *("_allow", "_curl", "_fresh", "_headers", "_lines", "_multi", "_opened", "_parts", "_pinned"),
-        *("_refused", "_sends", "_socket", "_watch", "idle_since"),
+        *(
+            "_allow",
+            "_answered",
+            "_curl",
+            "_descriptor",
+            "_duplicate",
+            "_fresh",
+            "_headers",
+            "_lines",
+            "_loop",
+        ),
+        *(
+            "_multi",
+            "_opened",
+            "_own",
+            "_parts",
+            "_pending",
+            "_pinned",
+            "_refused",
+            "_sends",
+            "_timer",
+            "_watched",
+        ),
+        *("_writes", "closed", "idle_since"),
     )
 
     def __init__(self, method: str, addresses: Addresses, most_bytes: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._allow = addresses.allow
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
         self._headers: Mapping[str, str] = {}
         self._pinned: str | None = None
-        self._fresh = self._refused = False
+        self._fresh = self._refused = self.closed = False
         self._sends = method not in ("GET", "HEAD")
+        self._answered: asyncio.Future[int] | None = None
+        """libcurl's code, while something is asked."""
+        self._timer: asyncio.Handle | None = None
         self._opened: list[socket.socket] = []
-        """By this call; libcurl has duplicates of its own."""
-        self._socket: socket.socket | None = None
-        """The kept connection's."""
-        self._watch = poll()
+        """By this call; libcurl has duplicates of them."""
+        self._watched: dict[int, bool] = {}
+        """libcurl's descriptors of connections that are being made: does the event loop watch them?"""
+        self._own: set[int] = set()
+        """libcurl's descriptors that are no connection's."""
+        self._duplicate: socket.socket | None = None
+        """Of the kept connection."""
+        self._descriptor = -1
+        """libcurl's own for it."""
+        self._writes = False
+        self._pending = poll()
         self.idle_since = 0.0
-        self._multi = pycurl.AsyncCurlMulti(close_handles=True)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 1)
+        self._multi = multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_MAXCONNECTS, 1)
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._wake)
         self._curl = curl = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),
@@ -224,32 +267,139 @@ class _Line:
             curl.setopt(pycurl.RESOLVE, [pinned])
             self._pinned = pinned
         # What came while nothing was asked is no answer to this: most of all not somebody else's.
-        fresh = anew or bool(self._watch.poll(0))
+        fresh = anew or bool(self._pending.poll(0))
         if fresh is not self._fresh:
             curl.setopt(pycurl.FRESH_CONNECT, fresh)
             self._fresh = fresh
 
     async def exchange(self) -> tuple[int, Headers, bytes]:
-        """What was prepared: status, headers, body. Raises NoAnswer and AddressNotAllowed."""
-        try:
-            await self._multi.add_handle(self._curl)
-        except pycurl.error as error:
-            raise self._failure(error.args[0]) from None
-        headers = Headers(b"".join(self._lines))
-        body = b"".join(self._parts)
-        self._lines.clear()
-        self._parts.clear()
+        """What was prepared: status, headers, body. Raises NoAnswer and AddressNotAllowed. ``close`` it where it raises."""
+        self._answered = self._loop.create_future()
+        self._multi.add_handle(self._curl)
+        self._go_on(pycurl.SOCKET_TIMEOUT, 0)
+        code = await self._answered
+        self._answered = None
+        if code:
+            raise self._failure(code)
         if self._opened:
             self._keep(self._curl.getinfo(pycurl.LOCAL_PORT))
+        headers, body = Headers(b"".join(self._lines)), b"".join(self._parts)
+        self._lines.clear()
+        self._parts.clear()
         return self._curl.getinfo(pycurl.RESPONSE_CODE), headers, body
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Closes the connection, whatever goes on there."""
-        await self._multi.aclose()
+        self.closed = True
+        if self._answered is not None:
+            with suppress(pycurl.error):  # it was done just now
+                self._multi.remove_handle(self._curl)
+        if self._timer is not None:
+            self._timer.cancel()
+        for descriptor, watched in self._watched.items():
+            if watched:
+                self._loop.remove_reader(descriptor)
+                self._loop.remove_writer(descriptor)
+        for descriptor in self._own:
+            self._loop.remove_reader(descriptor)
+        self._forsake()
+        self._multi.close()
         self._curl.close()
-        for one in (*self._opened, self._socket):
-            if one is not None:
+        for one in self._opened:
+            one.close()
+
+    # -- between libcurl and the event loop ---------------------------------------------------------------------------
+
+    def _go_on(self, descriptor: int, ready: int) -> None:
+        """libcurl does what can be done now."""
+        multi, answered = self._multi, self._answered
+        try:
+            multi.socket_action(descriptor, ready)
+            _, done, failed = multi.info_read()
+            if not (done or failed):
+                return
+            multi.remove_handle(self._curl)
+            code = failed[0][1] if failed else 0
+        except pycurl.error:  # a fault of ours or of libcurl's
+            code = pycurl.E_FAILED_INIT
+        if answered is not None and not answered.done():
+            answered.set_result(code)
+
+    def _wake(self, milliseconds: int) -> None:
+        """When libcurl wants to go on whatever happens; -1: never."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if milliseconds >= 0:
+            seconds = milliseconds / 1000
+            self._timer = self._loop.call_later(seconds, self._go_on, pycurl.SOCKET_TIMEOUT, 0)
+
+    def _watch(self, wanted: int, descriptor: int, multi: pycurl.CurlMulti, _: object) -> None:
+        """What libcurl waits for at one of its descriptors."""
+        loop = self._loop
+        reads, writes = wanted & pycurl.POLL_IN, wanted & pycurl.POLL_OUT
+        if descriptor == self._descriptor:
+            if writes:
+                loop.add_writer(self._duplicate, self._go_on, descriptor, pycurl.CSELECT_OUT)
+            elif self._writes:
+                loop.remove_writer(self._duplicate)
+            self._writes = bool(writes)
+            return
+        if descriptor not in self._watched and not any(_same(descriptor, one) for one in self._opened):
+            # By which libcurl wakes itself: as long as it lives.
+            if descriptor not in self._own:
+                loop.add_reader(descriptor, self._go_on, descriptor, pycurl.CSELECT_IN)
+                self._own.add(descriptor)
+            return
+        if reads:
+            loop.add_reader(descriptor, self._go_on, descriptor, pycurl.CSELECT_IN)
+        else:
+            loop.remove_reader(descriptor)
+        if writes:
+            loop.add_writer(descriptor, self._go_on, descriptor, pycurl.CSELECT_OUT)
+        else:
+            loop.remove_writer(descriptor)
+        self._watched[descriptor] = bool(reads or writes)
+
+    def _readable(self) -> None:
+        """The kept connection is."""
+        if self._answered is None:
+            self.close()  # its end, or what nobody asked for
+        else:
+            self._go_on(self._descriptor, pycurl.CSELECT_IN)
+
+    def _open(self, purpose: int, address: Any) -> Any:
+        # The last look: at the very address that is connected to.
+        if not self._allow(address.addr[0]):
+            self._refused = True
+            return pycurl.SOCKET_BAD
+        self._forsake()
+        opened = socket.socket(address.family, address.socktype, address.protocol)
+        self._opened.append(opened)
+        return opened
+
+    def _keep(self, port: int) -> None:
+        """``port``: the connection's own. Others may have been tried beside it."""
+        for one in self._opened:
+            if self._duplicate is None and one.getsockname()[1] == port:
+                self._duplicate = one
+            else:
                 one.close()
+        self._opened.clear()
+        if self._duplicate is not None:
+            self._descriptor = next((one for one in self._watched if _same(one, self._duplicate)), -1)
+            self._pending.register(self._duplicate, POLLIN)
+            self._loop.add_reader(self._duplicate, self._readable)
+        self._watched.clear()
+
+    def _forsake(self) -> None:
+        """The connection that was kept is kept no more."""
+        if self._duplicate is not None:
+            self._pending.unregister(self._duplicate)
+            self._loop.remove_reader(self._duplicate)
+            self._loop.remove_writer(self._duplicate)
+            self._duplicate.close()
+            self._duplicate, self._descriptor, self._writes = None, -1, False
 
     def _failure(self, code: int) -> Exception:
         if self._refused:
@@ -259,28 +409,12 @@ class _Line:
         kind = pycurl.easy_strerror(code)  # not the error's own words: they may name what was asked
         return BrokenOff(kind) if self._lines else NotReached(kind)
 
-    def _open(self, purpose: int, address: Any) -> Any:
-        # The last look: at the very address that is connected to.
-        if not self._allow(address.addr[0]):
-            self._refused = True
-            return pycurl.SOCKET_BAD
-        opened = socket.socket(address.family, address.socktype, address.protocol)
-        self._opened.append(opened)
-        return opened
 
-    def _keep(self, port: int) -> None:
-        """``port``: the connection's own. Others were tried beside it, or were there before."""
-        if self._socket is not None:
-            self._watch.unregister(self._socket)
-            self._socket.close()
-            self._socket = None
-        for one in self._opened:
-            if one.getsockname()[1] == port:
-                self._socket = one
-                self._watch.register(one, POLLIN)
-            else:
-                one.close()
-        self._opened.clear()
+def _same(descriptor: int, duplicate: socket.socket) -> bool:
+    try:
+        return os.path.sameopenfile(descriptor, duplicate.fileno())
+    except OSError:  # libcurl has closed it
+        return False
 
 
 def _is_address(host: str) -> bool:
