@@ -21,8 +21,8 @@ from gateway.arrival import arrival
 from gateway.request_ids import new_id
 from gateway.settings import Audit
 from permissions.principal import Principal
-from sources.layers.touched import Owner, Touched
-from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, AuditStore, Stage
+from sources.layers.touched import Named, Owner, Touched
+from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, AuditStore, Stage, storable
 from sources.ports.common import Ref
 from sources.ports.errors import SourceError, SourceUnavailable
 from sources.ports.trace import span
@@ -180,8 +180,8 @@ class AuditTrail:
             at=datetime.now(UTC),
             request=arrived.request_id,
             kind=kind,
-            name=_text(name[:NAME_LENGTH]) if name else None,
-            organisation=_text(organisation) if organisation else known[1].organisation,
+            name=storable(name[:NAME_LENGTH]) if name else None,
+            organisation=storable(organisation) if organisation else known[1].organisation,
             client=arrived.client,
             coordinates=coordinates,
             personal=personal,
@@ -260,27 +260,25 @@ class AuditTrail:
     def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
         if record.kind is not AuditKind.REFUSAL:
             self.outcomes[record.kind._value_, done.outcome._value_] += 1
-        ids: list[str] = []
-        owners: Mapping[Owner, list[str]] = {}
+        named, owners = _NOTHING, _NOBODYS
         if touched is not None and touched.anything:
-            ids = _storable(touched.ids())
             # Whoever sees all customers may have read of many: each of them is to know of its share.
-            if record.staff and record.organisation is None:
-                owners = touched.by_owner()
+            many = record.staff and record.organisation is None
+            named, owners = touched.named(by_owner=many)
             touched.release()
-        kept = _bounded(ids) if ids else ids
+        kept = named.cut(RECORD_IDS, RECORD_BYTES)
         finished = msgspec.structs.replace(
             record,
             outcome=done.outcome,
             codes=done.codes,
             denied=done.denied,
-            records=tuple(kept),
-            record_count=len(ids),
+            records=msgspec.Raw(kept.array),
+            record_count=named.count,
         )
         if record.stage is Stage.WHOLE and self._full() and not self._spares(record):
             self._lose(record)
             return
-        self._put(_Queued(finished, owners))
+        self._put(_Queued(finished, kept.count, owners))
 
     def _spares(self, record: AuditRecord) -> bool:
         """Is it kept although the queue is full? Reads that were let in before it was."""
@@ -291,7 +289,7 @@ class AuditTrail:
 
     def _put(self, queued: "_Queued") -> None:
         self._queue.append(queued)
-        self._queued_ids += len(queued.record.records)
+        self._queued_ids += queued.ids
         self._news.set()
 
     def _lose(self, record: AuditRecord) -> None:
@@ -301,7 +299,7 @@ class AuditTrail:
 
     async def _durable(self, record: AuditRecord) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._put(_Queued(record, {}, written))
+        self._put(_Queued(record, 0, _NOBODYS, written))
         self._urgent.set()
         with span("audit", "recorded before it is done"), in_time():
             await written
@@ -368,7 +366,7 @@ class AuditTrail:
             except BaseException:
                 self._queue.extendleft(reversed(batch))
                 raise
-            self._queued_ids -= sum(len(queued.record.records) for queued in batch)
+            self._queued_ids -= sum(queued.ids for queued in batch)
             self._own_up()
             for queued in batch:
                 if queued.written is not None and not queued.written.done():
@@ -383,7 +381,7 @@ class AuditTrail:
         while len(batch) < min(BATCH, most) and ids < BATCH_IDS:
             queued = self._queue.popleft()
             batch.append(queued)
-            ids += len(queued.record.records)
+            ids += queued.ids
         return batch
 
     def _failed(self, batch: Sequence["_Queued"], error: Exception, first: bool) -> None:
@@ -405,7 +403,7 @@ class AuditTrail:
         refs = [
             owner
             for owner in {owner: None for one in batch for owner in one.owners}
-            if isinstance(owner, Ref) and _text(owner.id) == owner.id
+            if isinstance(owner, Ref) and storable(owner.id) == owner.id
         ]
         holders = dict(zip(refs, await self._store.shares(refs), strict=True)) if refs else {}
         records: list[AuditRecord] = []
@@ -413,18 +411,19 @@ class AuditTrail:
             records.append(queued.record)
             if not queued.owners:
                 continue
-            shares: dict[str, list[str]] = {}
-            for owner, ids in queued.owners.items():
+            shares: dict[str, list[Named]] = {}
+            for owner, named in queued.owners.items():
                 if organisation := holders.get(owner) if isinstance(owner, Ref) else owner:
-                    shares.setdefault(organisation, []).extend(ids)
-            for organisation, ids in shares.items():
+                    shares.setdefault(organisation, []).append(named)
+            for organisation, parts in shares.items():
+                share = Named.together(parts)
                 records.append(
                     msgspec.structs.replace(
                         queued.record,
                         stage=Stage.SHARE,
                         organisation=organisation,
-                        records=tuple(_bounded(_storable(ids))),
-                        record_count=len(ids),
+                        records=msgspec.Raw(share.cut(RECORD_IDS, RECORD_BYTES).array),
+                        record_count=share.count,
                     )
                 )
         return records
@@ -433,15 +432,16 @@ class AuditTrail:
 class _Queued:
     """A record on its way. ``written`` is set for a write that waits for it."""
 
-    __slots__ = ("owners", "record", "written")
+    __slots__ = ("ids", "owners", "record", "written")
 
     def __init__(
         self,
         record: AuditRecord,
-        owners: Mapping[Owner, list[str]],
+        ids: int,
+        owners: Mapping[Owner, Named],
         written: "asyncio.Future[None] | None" = None,
     ) -> None:
-        self.record, self.owners, self.written = record, owners, written
+        self.record, self.ids, self.owners, self.written = record, ids, owners, written
 
 
 class _Refusals:
@@ -533,33 +533,17 @@ def _of(principal: Principal) -> AuditRecord:
         name=None,
         outcome=AuditOutcome.OK,
         codes=(),
-        principal=_text(principal.identity) if principal.kind != "anonymous" else "",
+        principal=storable(principal.identity) if principal.kind != "anonymous" else "",
         principal_kind=principal.kind,
         via=principal.via,
-        credential=_text(principal.credential) if principal.credential else None,
-        roles=tuple(map(_text, principal.roles)),
+        credential=storable(principal.credential) if principal.credential else None,
+        roles=tuple(map(storable, principal.roles)),
         staff="accounts:all" in principal.scopes,
-        viewed_by=_text(principal.viewed_by) if principal.viewed_by else None,
-        organisation=_text(principal.organisation) if principal.organisation else None,
+        viewed_by=storable(principal.viewed_by) if principal.viewed_by else None,
+        organisation=storable(principal.organisation) if principal.organisation else None,
         client="",
     )
 
 
-def _text(text: str) -> str:
-    """As PostgreSQL and JSON can hold it."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
-
-
-def _storable(ids: list[str]) -> list[str]:
-    together = "".join(ids)
-    return ids if together.isascii() and "\0" not in together else [_text(id_) for id_ in ids]
-
-
-def _bounded(ids: list[str]) -> list[str]:
-    """As many as one record holds."""
-    kept = ids[:RECORD_IDS]
-    while sum(map(len, kept)) > RECORD_BYTES:
-        kept = kept[: len(kept) // 2]
-    return kept
+_NOTHING = Named(b"[]", 0)
+_NOBODYS: Mapping[Owner, Named] = {}

@@ -141,7 +141,7 @@ class AuditEntry:
     )
     def records(root: strawberry.Parent[Any]) -> list[strawberry.ID]:
         record: AuditRecord = root
-        return [_shown(text) for text in record.records]
+        return [_shown(text) for text in record.ids()]
 
     record_count: int = strawberry.field(description="How many records there were.")
     count: int = strawberry.field(

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, Select, select
 
 from sources.ledger.tables import audit
-from sources.ports.audit import AuditEntry, AuditKind, AuditOutcome, AuditRecord, Stage
+from sources.ports.audit import AuditEntry, AuditKind, AuditOutcome, AuditRecord, Hash, Stage
 
 _RECORD = (
     audit.c.operation, audit.c.stage, audit.c.at, audit.c.request, audit.c.kind, audit.c.name, audit.c.outcome,
@@ -17,16 +17,16 @@ _RECORD = (
 )  # fmt: skip
 """In the order of AuditRecord's attributes."""
 
-COLUMNS = ("sequence", *(column.name for column in _RECORD), "key_id", "hash")
-"""In the order in which rows are written."""
+_Row = msgspec.defstruct(
+    "_Row",
+    [(str(name), Any) for name in ("sequence", *(column.name for column in _RECORD), "key_id", "hash")],
+    gc=False,
+)
 
 
-def values_of(record: AuditRecord) -> list[Any]:
-    """For the columns between the sequence and the key."""
-    values = list(msgspec.structs.astuple(record))
-    # By ``_value_``: an enum's property ``value`` is Python, and every operation's record would call it three times.
-    values[1], values[4], values[6] = record.stage._value_, record.kind._value_, record.outcome._value_
-    return values
+def row_of(sequence: int, record: AuditRecord, key_id: str | None, hash_: Hash) -> Any:
+    """As JSON has it in which PostgreSQL looks for columns by their names."""
+    return _Row(sequence, *msgspec.structs.astuple(record), key_id, f"\\x{hash_.hex()}")
 
 
 def selected(records: ColumnElement[Any]) -> Select[Any]:

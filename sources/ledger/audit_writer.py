@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sources.ledger.audit_rows import COLUMNS, values_of
+from sources.ledger.audit_rows import row_of
 from sources.ledger.audit_seal import NO_HASH, Seal
 from sources.ledger.database import NAME, Database, failures
 from sources.ports.audit import AuditHead, AuditRecord
@@ -86,9 +86,7 @@ class ChainWriter:
         for record in records:
             sequence += 1
             hash_ = self._seal.record(key, hash_, sequence, record)
-            rows.append(
-                dict(zip(COLUMNS, (sequence, *values_of(record), key, f"\\x{hash_.hex()}"), strict=True))
-            )
+            rows.append(row_of(sequence, record, key, hash_))
         await connection.execute(
             _ADD, _encode(rows).decode(), sequence, hash_, key, self._seal.head(key, sequence, hash_)
         )

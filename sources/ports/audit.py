@@ -16,6 +16,13 @@ Hash = bytes
 """32 bytes, by which a record holds on to the one before."""
 
 
+def storable(text: str) -> str:
+    """As PostgreSQL and JSON can hold it."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
 class AuditKind(Enum):
     """What was done."""
 
@@ -99,13 +106,19 @@ class AuditRecord(msgspec.Struct, frozen=True, array_like=True):
     """Coordinate, a space, and the scopes that it takes: ``Account.invoices invoices:read``."""
     personal: tuple[str, ...] = ()
     """Categories of personal data among the coordinates."""
-    records: tuple[str, ...] = ()
+    records: tuple[str, ...] | msgspec.Raw = ()
     """Type, source and id of records that were read or written, at most as many as one record may hold:
-    ``Invoice:xero:3f2a``."""
+    ``Invoice:xero:3f2a``. ``Raw``, as a JSON array, on the way to the store; texts on the way back."""
     record_count: int = 0
     """How many there were."""
     count: int = 1
     """How many operations the record stands for."""
+
+    def ids(self) -> Sequence[str]:
+        """``records`` as texts."""
+        if isinstance(self.records, msgspec.Raw):
+            return msgspec.json.decode(self.records, type=list[str])
+        return self.records
 
 
 class AuditEntry(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -15,9 +16,10 @@ from gateway.settings import Audit
 from sources.layers.touched import Touched
 from sources.ledger.book import Ledger
 from sources.ports.audit import AuditKind, AuditOutcome, AuditRecord, Stage
-from sources.ports.common import Ref
+from sources.ports.common import Page, Ref
 from sources.ports.crm import AccountRecord
 from sources.ports.errors import SourceUnavailable
+from sources.ports.members import InvitationRecord
 from sources.transport.deadline import remaining
 
 
@@ -214,6 +216,37 @@ async def test_texts_that_a_database_cannot_hold_do_not_stop_the_trail(ledger, d
         trail.read(trail.record(AuditKind.QUERY, operator(), name="\0\ud800"), touched)
     (found,) = await records(ledger)
     assert (found.name, found.records) == ("\ufffd?", ("Account:hubspot:a\ufffdb", "Account:hubspot:?"))
+    assert (await ledger.audit.verify()).fault is None
+
+
+async def test_a_record_that_was_met_twice_is_named_once_for_everybody(ledger, database_url):
+    def invitation(id_: str, organisation: str) -> InvitationRecord:
+        at = datetime.now(UTC)
+        return InvitationRecord(id_, organisation, "", (), "", at, at)
+
+    first, second, third = invitation("1", "acme"), invitation("2", "other"), invitation("3", "acme")
+    touched = Touched()
+    touched.take([first, None, second])
+    touched.take(Page([second, third], ()))
+    touched.name("Invitation", "1", "acme")
+    async with trail_over(database_url) as trail:
+        trail.read(trail.record(AuditKind.QUERY, operator()), touched)
+    whole, *shares = await records(ledger)
+    assert (whole.records, whole.record_count) == (tuple(f"Invitation:ledger:{n}" for n in "123"), 3)
+    assert [(share.organisation, share.records, share.record_count) for share in shares] == [
+        ("acme", ("Invitation:ledger:1", "Invitation:ledger:3"), 2),
+        ("other", ("Invitation:ledger:2",), 1),
+    ]
+
+
+async def test_ids_are_sealed_and_stored_letter_by_letter(ledger, database_url):
+    odd = ['a","b', "c\\", "\u2028é\n", "'; --", "{1,2}", "NULL", ""]
+    touched = Touched()
+    touched.take([AccountRecord(Ref("hubspot", id_), None) for id_ in odd])
+    async with trail_over(database_url) as trail:
+        trail.read(trail.record(AuditKind.QUERY, nobody()), touched)
+    (found,) = await records(ledger)
+    assert found.records == tuple(f"Account:hubspot:{id_}" for id_ in odd)
     assert (await ledger.audit.verify()).fault is None
 
 
