@@ -70,6 +70,9 @@ class Headers(Mapping[str, str]):
         start += len(name) + 2
         return self._text[start : self._text.index("\n", start)].strip()
 
+    def __contains__(self, name: object) -> bool:
+        return f"\n{name}:" in self._lower
+
     def __iter__(self) -> Iterator[str]:
         return iter(
             dict.fromkeys(line.partition(":")[0] for line in self._lower.split("\r\n")[1:] if ":" in line)
@@ -338,7 +341,7 @@ class _Line:
         """What libcurl waits for at one of its descriptors."""
         loop = self._loop
         reads, writes = wanted & pycurl.POLL_IN, wanted & pycurl.POLL_OUT
-        if descriptor == self._descriptor:
+        if self._duplicate is not None and descriptor == self._descriptor:
             if writes:
                 loop.add_writer(self._duplicate, self._go_on, descriptor, pycurl.CSELECT_OUT)
             elif self._writes:
