@@ -8,8 +8,7 @@ graphql-core complete the very values that were read here, so that nothing is fe
 import asyncio
 from asyncio import Future
 from bisect import bisect_right
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import Enum
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -210,7 +209,9 @@ class ColumnRun:
                 self.failed |= field.node.nonnull
             return [None] * len(block.sources)
         if how is How.ATTRIBUTE:
-            values = _attributes(field, block.sources)
+            values = _attributes(field.get, block.sources)
+        elif how is How.COLUMN:
+            values = _at_once(field, block.sources)
         elif how is How.RESOLVER:
             values = self._resolved(field, block.sources)
         elif how is How.TYPENAME:
@@ -367,13 +368,8 @@ class ColumnRun:
             except KeyError:
                 pass  # flags put together: the type's own words below
         there = [value for value in values if value is not None] if nulls else values
-        shown: list[Any] = [None]
-        with suppress(Exception):  # one of them is not as usual: each by itself
-            if node.by_column is not None and plain == {node.by_column.of}:
-                shown = node.by_column.give(there)
-            else:
-                shown = list(map(node.coerce, there))
-        if not _NO_LEAF & set(map(type, shown)):
+        shown = _coerced(node, there, plain)
+        if shown is not None:
             return _among_nulls(shown, values) if nulls else shown
         coerce = node.coerce
         done: list[Any] = []
@@ -502,11 +498,16 @@ class ColumnRun:
             return False
 
 
-def _attributes(field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
-    if field.by_column is not None:
-        with suppress(Exception):  # one of them is not as usual: each by itself
-            return field.by_column.give(sources)
-    get, values = field.get, list[Any]()
+def _at_once(field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
+    assert field.by_column is not None
+    try:
+        return field.by_column.give(sources)
+    except Exception:  # one of them is not as usual: each by itself
+        return _attributes(field.get, sources)
+
+
+def _attributes(get: Callable[[Any], Any], sources: Sequence[Any]) -> list[Any]:
+    values: list[Any] = []
     waiting = iter(sources)
     while True:
         try:
@@ -517,6 +518,17 @@ def _attributes(field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
             values.append(Failed(StopIteration()))  # raised by an attribute, it ended map as if all were read
         except Exception as error:
             values.append(Failed(error))
+
+
+def _coerced(node: Leaf, values: list[Any], kinds: set[type]) -> list[Any] | None:
+    """None where one of them cannot be, or gives nothing."""
+    try:
+        if node.by_column is not None and kinds == {node.by_column.of}:
+            return node.by_column.give(values)
+        shown = list(map(node.coerce, values))
+    except Exception:
+        return None
+    return shown if _NO_LEAF.isdisjoint(map(type, shown)) else None
 
 
 def _split(done: list[Any], lengths: Sequence[int | None]) -> list[Any]:

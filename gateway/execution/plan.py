@@ -136,6 +136,8 @@ class How(Enum):
     TYPENAME = "typename"
     DENIED = "denied"
     ATTRIBUTE = "attribute"
+    COLUMN = "column"
+    """By a resolver of the parent alone that says how it is had for all parents at once."""
     RESOLVER = "resolver"
     GENERAL = "general"
     """By graphql-core's own calling convention, with the row's path: whatever Strawberry wraps around a resolver."""
@@ -179,7 +181,7 @@ class FieldPlan:
         self.definition: GraphQLField = field  # type: ignore[assignment]
         self.get: Callable[[Any], Any] = attrgetter("__class__")
         self.by_column: ByColumn | None = None
-        """How it is had of all parents at once, where its resolver says so."""
+        """How it is had of all parents at once."""
         self.attribute: str | None = None
         """That it gives unchanged."""
         self.resolver: Resolver | None = None
@@ -208,8 +210,9 @@ class FieldPlan:
             self.attribute = declared.python_name
         elif declared is not None and (resolver := Resolver.of(declared)):
             if resolver.of_parent_alone:
-                self.how, self.get = How.ATTRIBUTE, resolver.call
                 self.by_column = getattr(resolver.call, "by_column", None)
+                self.how = How.ATTRIBUTE if self.by_column is None else How.COLUMN
+                self.get = resolver.call
             else:
                 self.how, self.resolver = How.RESOLVER, resolver
                 self.fixed = None if resolver.arguments else {}
