@@ -32,8 +32,8 @@ State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
-    """For one endpoint class of one source; opens at no fewer than ``fewest`` failures. Every call that was admitted ends in
-    ``succeeded``, ``failed`` or ``gone``, with what ``admit`` gave: the number of the try that it is, 0 where it is none."""
+    """For one endpoint class of one source; opens at no fewer than ``fewest`` failures. Every call that was admitted is
+    told of by ``ended``, with what ``admit`` gave: the number of the try that it is, 0 where it is none."""
 
     def __init__(self, source: str, fewest: float) -> None:
         self._source = source
@@ -44,7 +44,7 @@ class Breaker:
         self._failures = 0
         self._pause = FIRST_PAUSE
         self.opens_at: float | None = None
-        """When a call may be tried again; None while closed."""
+        """When a call may be tried again; None while closed: then it is not one of the tries."""
         self._probing_until: float | None = None
         """While a single call is tried no other is; None where none is under way."""
         self._probes = 0
@@ -81,7 +81,16 @@ class Breaker:
         self._probes += 1
         return self._probes
 
-    def succeeded(self, probe: int) -> None:
+    def ended(self, probe: int, well: bool | None) -> None:
+        """None: without saying anything about the source, as its caller left, or as it was refused for its own sake."""
+        if well:
+            self._succeeded(probe)
+        elif well is not None:
+            self._failed(probe)
+        elif probe == self._probes:
+            self._probing_until = None
+
+    def _succeeded(self, probe: int) -> None:
         if probe and self.opens_at is not None:
             self.opens_at, self._probing_until, self._pause = None, None, FIRST_PAUSE
             self._outcomes.clear()
@@ -89,7 +98,7 @@ class Breaker:
         elif self._failures and self.opens_at is None:
             self._note(False)
 
-    def failed(self, probe: int) -> None:
+    def _failed(self, probe: int) -> None:
         if probe:
             # One that was tried before the last says nothing new.
             if probe == self._probes and self.opens_at is not None:
@@ -101,11 +110,6 @@ class Breaker:
             if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
                 self.opens_at = monotonic() + self._pause
                 self.opened += 1
-
-    def gone(self, probe: int) -> None:
-        """The call ended without saying anything about the source: its caller left, or it was refused for its own sake."""
-        if probe == self._probes:
-            self._probing_until = None
 
     def _note(self, failure: bool) -> None:
         now = monotonic()

@@ -8,7 +8,7 @@ reserve as a dashboard. The rest is there for others.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from hashlib import sha256
@@ -83,6 +83,7 @@ class _Meter:
         "seen",
         "seen_until",
         "shares",
+        "told",
         "used",
         "window",
     )
@@ -100,6 +101,8 @@ class _Meter:
         self.configured = configured
         self.used = 0
         """Calls under way."""
+        self.told: int | None = None
+        """What the vendor allows by its own account."""
         self.owed = 0
         """Calls that Redis does not know of, as it was away."""
         self.seen, self.seen_until = 0, 0.0
@@ -286,14 +289,15 @@ class Budget:
         if self._queues:
             self._look()
 
-    def read(self, readings: Iterable[Reading]) -> None:
+    def read(self, readings: Sequence[Reading]) -> None:
         """Corrects the counts by what the vendor says."""
         now = monotonic()
         for reading in readings:
             meter = self._meters.get(reading.limit)
             if meter is None or meter.window is None:
                 continue
-            if reading.calls is not None and reading.calls > 0 and reading.calls != meter.allowed[0]:
+            if reading.calls != meter.told and reading.calls is not None and reading.calls > 0:
+                meter.told = reading.calls
                 declared = meter.limit.calls or 1
                 meter.allow(min(reading.calls, declared) if meter.configured else reading.calls)
             if reading.remaining is None:

@@ -157,7 +157,9 @@ class HttpClient:
         id's place.
         """
         repeatable = idempotent or method in SAFE_METHODS
-        request = Request(method, self._url(path, params), dict(headers or {}), once=not repeatable)
+        request = Request(
+            method, self._url(path, params), {**self._headers, **(headers or {})}, once=not repeatable
+        )
         if json is not None:
             request.body = msgspec.json.encode(json)
             request.headers["Content-Type"] = "application/json"
@@ -235,12 +237,12 @@ class HttpClient:
                 status, headers, body = await self._connections.exchange(
                     request.method,
                     request.url,
-                    {**self._headers, **request.headers},
+                    request.headers,
                     request.body,
                     anew=request.once,
                 )
-                if packing := headers.get("content-encoding"):
-                    body = await self._unpacked(body, packing)
+                if "content-encoding" in headers:
+                    body = await self._unpacked(body, headers["content-encoding"])
                 return Answer(status, headers, body)
         except TimeoutError as error:
             if under_way.seconds >= TELLING_SECONDS:

@@ -50,7 +50,10 @@ class RetryBudget:
         """For a call that is made for the first time."""
         self._recent = self._recent * exp((self._at - now) / RECENT_SECONDS) + 1.0
         self._at = now
-        self.balance = min(self.balance + SHARE, max(FEWEST, self._recent * SHARE))
+        balance, most = self.balance + SHARE, self._recent * SHARE
+        if most < FEWEST:
+            most = FEWEST
+        self.balance = balance if balance < most else most
 
     def withdraw(self) -> bool:
         """May something be tried again?"""

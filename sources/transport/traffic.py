@@ -1,7 +1,7 @@
 """What stands between the gateway and a vendor's account, whichever client calls it: budget, breakers, retries, addresses."""
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from math import inf
 from time import monotonic
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Readings = Callable[[str, "Answer", SourceError | None], Iterable[Reading]]
+Readings = Callable[[str, "Answer", SourceError | None], Sequence[Reading]]
 """What a vendor's answer to a call of this endpoint class, and the error that it means, say about the limits."""
 
 
@@ -165,7 +165,7 @@ class Passage:
             return None
         now = monotonic()
         place = self.budget.at_once(self._lane, now)
-        return None if place is None else UnderWay(self, 0, place, now)
+        return None if place is None else UnderWay(self, now, place)
 
     async def enter(self) -> "UnderWay":
         """The same with waiting. Raises SourceError where there is none before the deadline."""
@@ -180,27 +180,28 @@ class Passage:
         try:
             place = await self.budget.enter(self._lane)
         except BaseException:
-            self.breaker.gone(probe)
+            self.breaker.ended(probe, None)
             raise
-        return UnderWay(self, probe, place, monotonic())
+        return UnderWay(self, monotonic(), place, probe)
 
     def read(self, answer: "Answer", error: SourceError | None) -> None:
         """What the answer says about the limits."""
-        readings = list(self._traffic.read(self._endpoint, answer, error))
+        readings = self._traffic.read(self._endpoint, answer, error)
         if readings:
             self.budget.read(readings)
         if isinstance(error, SourceRateLimited) and all(one.remaining != 0 for one in readings):
             self.budget.refused(self._lane, error.retry_after)
 
 
-class UnderWay:
+class UnderWay(msgspec.Struct, eq=False):
     """A call, from its place within the limits to the end of its block."""
 
-    __slots__ = ("_began", "_passage", "_place", "_probe", "_verdict")
-
-    def __init__(self, passage: Passage, probe: int, place: Place, began: float) -> None:
-        self._passage, self._probe, self._place, self._began = passage, probe, place, began
-        self._verdict = passage.breaker.gone
+    passage: Passage
+    began: float
+    place: Place
+    probe: int = 0
+    verdict: bool | None = None
+    """Did the source do its part? None: nothing can be said."""
 
     def __enter__(self) -> Self:
         return self
@@ -208,33 +209,32 @@ class UnderWay:
     @property
     def seconds(self) -> float:
         """Since it was sent."""
-        return monotonic() - self._began
+        return monotonic() - self.began
 
     def answered(self, answer: "Answer", error: SourceError | None) -> None:
         """``error``: what the answer means."""
-        passage = self._passage
-        self._verdict = passage.breaker.succeeded
+        passage = self.passage
         if error is None:
+            self.verdict = True
             passage.counts.answered += 1
         else:
+            self.verdict = not isinstance(error, SourceUnavailable)
             passage.counts.fail(error)
-            if isinstance(error, SourceUnavailable):
-                self.let_down()
         passage.read(answer, error)
 
     def let_down(self) -> None:
         """By the source itself, which did not answer: that counts against it."""
-        self._verdict = self._passage.breaker.failed
+        self.verdict = False
 
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: object
     ) -> None:
-        passage = self._passage
-        passage.counts.seconds.observe(monotonic() - self._began)
+        passage = self.passage
+        passage.counts.seconds.observe(monotonic() - self.began)
         if failure is not None and isinstance(failure, SourceError | CancelledError):
             passage.counts.fail(failure)
-        passage.budget.leave(self._place)
-        self._verdict(self._probe)
+        passage.budget.leave(self.place)
+        passage.breaker.ended(self.probe, self.verdict)
 
 
 class Network:

@@ -1,6 +1,6 @@
 """What Freshdesk allows an account, and how its answers tell."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from sources.ports.errors import SourceError, SourceRateLimited
 from sources.transport.http import Answer
@@ -16,18 +16,20 @@ LIMITS = (
 )
 
 
-def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Iterator[Reading]:
+def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequence[Reading]:
     """The headers tell of the account's limit alone."""
     headers = answer.headers
     if endpoint == ATTACHMENTS or "x-ratelimit-remaining" not in headers:
-        return
+        return ()
     remaining = number(headers["x-ratelimit-remaining"])
     refused = isinstance(error, SourceRateLimited)
     if refused and remaining != 0:
-        return  # another limit than the one that these headers are about
-    yield Reading(
-        "account",
-        calls=number(headers.get("x-ratelimit-total")),
-        remaining=remaining,
-        resets_in=error.retry_after if refused and error is not None else None,
-    )
+        return ()  # another limit than the one that these headers are about
+    return [
+        Reading(
+            "account",
+            calls=number(headers.get("x-ratelimit-total")),
+            remaining=remaining,
+            resets_in=error.retry_after if refused and error is not None else None,
+        )
+    ]

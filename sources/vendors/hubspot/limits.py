@@ -1,6 +1,6 @@
 """What HubSpot allows an app per account, and how its answers tell."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from sources.ports.errors import SourceError, SourceRateLimited
 from sources.transport.http import Answer
@@ -19,22 +19,28 @@ LIMITS = (
 _POLICIES = {"TEN_SECONDLY_ROLLING": "burst", "DAILY": "day", "SECONDLY": "search"}
 
 
-def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Iterator[Reading]:
+def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequence[Reading]:
     """Searches carry no such headers."""
+    said = []
     if isinstance(error, SourceRateLimited) and error.vendor_code in _POLICIES:
         # The window may be all ours: it rests for as long as HubSpot says, or for a second.
         wait = 1.0 if error.retry_after is None else error.retry_after
-        yield Reading(_POLICIES[error.vendor_code], remaining=0, resets_in=wait)
+        said.append(Reading(_POLICIES[error.vendor_code], remaining=0, resets_in=wait))
     headers = answer.headers
     if "x-hubspot-ratelimit-remaining" in headers:
-        yield Reading(
-            "burst",
-            calls=number(headers.get("x-hubspot-ratelimit-max")),
-            remaining=number(headers["x-hubspot-ratelimit-remaining"]),
+        said.append(
+            Reading(
+                "burst",
+                calls=number(headers.get("x-hubspot-ratelimit-max")),
+                remaining=number(headers["x-hubspot-ratelimit-remaining"]),
+            )
         )
     if "x-hubspot-ratelimit-daily-remaining" in headers:
-        yield Reading(
-            "day",
-            calls=number(headers.get("x-hubspot-ratelimit-daily")),
-            remaining=number(headers["x-hubspot-ratelimit-daily-remaining"]),
+        said.append(
+            Reading(
+                "day",
+                calls=number(headers.get("x-hubspot-ratelimit-daily")),
+                remaining=number(headers["x-hubspot-ratelimit-daily-remaining"]),
+            )
         )
+    return said

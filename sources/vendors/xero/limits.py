@@ -1,6 +1,6 @@
 """What Xero allows an app per organisation, and how its answers tell."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from sources.ports.errors import SourceError, SourceRateLimited
 from sources.transport.http import Answer
@@ -15,12 +15,14 @@ LIMITS = (
 _REMAINING = {"minute": "x-minlimit-remaining", "day": "x-daylimit-remaining"}
 
 
-def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Iterator[Reading]:
+def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequence[Reading]:
     """A refusal names its limit: concurrent, minute, day or appminute, the last for all organisations of the app."""
     if isinstance(error, SourceRateLimited) and error.vendor_code in _REMAINING:
         wait = 1.0 if error.retry_after is None else error.retry_after
-        yield Reading(error.vendor_code, remaining=0, resets_in=wait)
-        return
-    for limit, header in _REMAINING.items():
-        if header in answer.headers:
-            yield Reading(limit, remaining=number(answer.headers[header]))
+        return [Reading(error.vendor_code, remaining=0, resets_in=wait)]
+    headers = answer.headers
+    return [
+        Reading(limit, remaining=number(headers[header]))
+        for limit, header in _REMAINING.items()
+        if header in headers
+    ]

@@ -1,6 +1,6 @@
 """What Zendesk allows an account, and how its answers tell."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from sources.ports.errors import SourceError, SourceRateLimited
 from sources.transport.http import Answer
@@ -17,21 +17,23 @@ LIMITS = (
 )
 
 
-def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Iterator[Reading]:
+def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequence[Reading]:
     """The same headers tell of the help centre's limit and of the rest's."""
     headers = answer.headers
     if endpoint == ATTACHMENTS or "x-rate-limit-remaining" not in headers:
-        return
+        return ()
     resets = number(headers.get("ratelimit-reset"))
     refused = isinstance(error, SourceRateLimited)
     remaining = number(headers["x-rate-limit-remaining"])
     if refused and remaining != 0:
-        return  # another limit than the one that these headers are about
+        return ()  # another limit than the one that these headers are about
     if refused and error is not None and error.retry_after is not None:
         resets = round(error.retry_after) or 1
-    yield Reading(
-        HELP_CENTRE if endpoint == HELP_CENTRE else "account",
-        calls=number(headers.get("x-rate-limit")),
-        remaining=remaining,
-        resets_in=resets,
-    )
+    return [
+        Reading(
+            HELP_CENTRE if endpoint == HELP_CENTRE else "account",
+            calls=number(headers.get("x-rate-limit")),
+            remaining=remaining,
+            resets_in=resets,
+        )
+    ]
