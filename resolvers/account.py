@@ -277,4 +277,5 @@ def _ordered(name: str, asked: Any, field: F, direction: Direction) -> tuple[F, 
     """What the caller asked for, else this field and direction; and the ordering's name, which its cursors carry."""
     if asked is not None:
         field, direction = asked.field, asked.direction
-    return field, direction, f"{name}:{field.value}:{direction.value}"
+    # An enum's property ``value`` is Python, and a page of accounts asks this for each account.
+    return field, direction, f"{name}:{field._value_}:{direction._value_}"
