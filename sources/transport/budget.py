@@ -242,7 +242,7 @@ class Budget:
         urgency, organisation = caller()
         if self._take(lane, urgency, organisation, now):
             return None
-        self.queueing[urgency].seconds.observe(0.0)
+        self.queueing[urgency].seconds.counts[0] += 1  # no time at all, which is in the first bucket
         return lane.place
 
     async def enter(self, lane: Lane) -> Place:
@@ -354,27 +354,23 @@ class Budget:
             allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if meter.used >= allowed:
                 return inf
-        counted: list[Window] = []
         room = True
         for meter, window in lane.windows:
             allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
             if organisation is not None and meter.divided:
                 part = meter.parts.get(organisation) or meter.part(organisation)
                 mine = meter.part_allowed if among == 1 else self._part_of(meter, among)
-                counted.append(part)
                 used = part.count(now)
                 if 2 * (used - 1) >= mine:
                     allowed = min(allowed, meter.allowed_to(Urgency.DASHBOARD, among))
                     room = room and used <= mine
-            counted.append(window)
             if window.count(now) > allowed or window.paused_until > now:
                 room = False
         if room:
             for meter in lane.gates:
                 meter.used += 1
             return 0.0
-        for window in counted:
-            window.take_back(now)
+        self._uncount(lane, organisation, now)
         return self._wait(lane, urgency, organisation, among, now)
 
     def _wait(self, lane: Lane, urgency: Urgency, organisation: str | None, among: int, now: float) -> float:
@@ -396,6 +392,9 @@ class Budget:
     def _untake(self, lane: Lane, organisation: str | None, counted_at: float) -> None:
         for meter in lane.gates:
             meter.used -= 1
+        self._uncount(lane, organisation, counted_at)
+
+    def _uncount(self, lane: Lane, organisation: str | None, counted_at: float) -> None:
         for meter, window in lane.windows:
             window.take_back(counted_at)
             if organisation is not None and meter.divided:

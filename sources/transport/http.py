@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -74,8 +74,9 @@ class Answer(msgspec.Struct, frozen=True):
 class Auth(Protocol):
     """How a connection proves who it is."""
 
-    async def authorise(self, request: Request) -> None:
-        """Adds what the vendor asks for. Raises SourceRejected when there is nothing valid to add."""
+    def authorise(self, request: Request) -> Awaitable[None] | None:
+        """Adds what the vendor asks for: at once, or by what it gives. Raises SourceRejected when there is nothing valid to
+        add."""
 
     async def renew(self, request: Request) -> bool:
         """After a 401 to ``request``: was a fresh credential obtained, so that one more try makes sense?"""
@@ -84,7 +85,7 @@ class Auth(Protocol):
 class NoAuth:
     """For hosts that ask for nothing."""
 
-    async def authorise(self, request: Request) -> None:
+    def authorise(self, request: Request) -> None:
         return None
 
     async def renew(self, request: Request) -> bool:
@@ -97,7 +98,7 @@ class HeaderAuth:
     def __init__(self, value: str) -> None:
         self._value = value
 
-    async def authorise(self, request: Request) -> None:
+    def authorise(self, request: Request) -> None:
         request.headers["Authorization"] = self._value
 
     async def renew(self, request: Request) -> bool:
@@ -211,7 +212,8 @@ class HttpClient:
             request = Request(
                 unsigned.method, unsigned.url, unsigned.headers.copy(), unsigned.body, unsigned.once
             )
-            await self._auth.authorise(request)
+            if (waiting := self._auth.authorise(request)) is not None:
+                await waiting
             with passage.at_once() or await passage.enter() as under_way:
                 if seen is None:
                     answer = await self._send(request, under_way)

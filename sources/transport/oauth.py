@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from random import uniform
 from typing import Any
@@ -90,15 +90,20 @@ class _Bearer:
         self._renewing: set[asyncio.Task[_Access]] = set()
         self._renewals = renewals or Renewals()
 
-    async def authorise(self, request: Request) -> None:
-        access = self._access
-        if access is None or _expired(access.expires_at):
-            access = await self._renewed(access.token if access else None)
-        elif access.renew_at is not None and access.renew_at <= datetime.now(UTC):
+    def authorise(self, request: Request) -> Awaitable[None] | None:
+        access, now = self._access, datetime.now(UTC)
+        if access is None or _expired(access.expires_at, now):
+            return self._authorise_anew(request)
+        if access.renew_at is not None and access.renew_at <= now:
             # The next attempt, should this one fail, is not every request's.
-            access.renew_at = datetime.now(UTC) + EARLY / 2
+            access.renew_at = now + EARLY / 2
             with unseen():
                 self._start(access.token)
+        request.headers["Authorization"] = f"Bearer {access.token}"
+        return None
+
+    async def _authorise_anew(self, request: Request) -> None:
+        access = await self._renewed(None if self._access is None else self._access.token)
         request.headers["Authorization"] = f"Bearer {access.token}"
 
     async def renew(self, request: Request) -> bool:
@@ -200,7 +205,11 @@ class StoredRefreshToken(_Bearer):
                 raise ConsentNeeded(self._source, f"not connected yet; run `gateway connect {self._source}`")
             if tokens.consent_needed:
                 raise self._consent_needed()
-            if tokens.access_token is None or tokens.access_token == known_bad or _expired(tokens.expires_at):
+            if (
+                tokens.access_token is None
+                or tokens.access_token == known_bad
+                or _expired(tokens.expires_at, datetime.now(UTC))
+            ):
                 try:
                     answer = await self._endpoint.ask(
                         grant_type="refresh_token", refresh_token=tokens.refresh_token
@@ -334,5 +343,5 @@ def _expiry(answer: Mapping[str, Any]) -> datetime | None:
     return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def _expired(expires_at: datetime | None) -> bool:
-    return expires_at is not None and expires_at - EARLY <= datetime.now(UTC)
+def _expired(expires_at: datetime | None, now: datetime) -> bool:
+    return expires_at is not None and expires_at - EARLY <= now

@@ -14,7 +14,7 @@ from sources.ledger.book import Ledger
 from sources.ports.errors import SourceRejected, SourceUnavailable
 from sources.sandbox.server import Sandbox, serve
 from sources.transport.addresses import Addresses
-from sources.transport.http import Request
+from sources.transport.http import Auth, Request
 from sources.transport.oauth import ClientCredentials, StoredRefreshToken, TokenEndpoint
 from sources.vendors.xero.sandbox import CUSTOM_CONNECTION, sandbox
 
@@ -32,9 +32,15 @@ def credentials(url: str, addresses: Addresses = LOOPBACK) -> ClientCredentials:
     return ClientCredentials("xero", f"{url}/connect/token", *CUSTOM_CONNECTION, addresses=addresses)
 
 
+async def authorised(auth: Auth, request: Request) -> None:
+    waiting = auth.authorise(request)
+    if waiting is not None:
+        await waiting
+
+
 async def token(auth: ClientCredentials) -> str:
     request = Request("GET", "/", {})
-    await auth.authorise(request)
+    await authorised(auth, request)
     return request.headers["Authorization"]
 
 
@@ -135,7 +141,7 @@ async def test_a_refresh_token_that_works_once_is_kept_whatever_is_said_of_the_a
             addresses=LOOPBACK,
         )
         request = Request("GET", "/", {})
-        await auth.authorise(request)
+        await authorised(auth, request)
 
     assert request.headers["Authorization"] == "Bearer first"
     kept = await ledger.tokens.load("vendor")
@@ -151,4 +157,4 @@ async def test_a_token_that_is_none_is_refused(said: str) -> None:
     async with serve(Sandbox("vendor", [Route("/token", answer, methods=["POST"])])) as running:
         auth = ClientCredentials("vendor", f"{running.url}/token", "client", "secret", addresses=LOOPBACK)
         with pytest.raises(SourceRejected, match="no access token"):
-            await auth.authorise(Request("GET", "/", {}))
+            await authorised(auth, Request("GET", "/", {}))
