@@ -6,7 +6,9 @@ with it (curl issue 8515).
 
 import asyncio
 import os
+import re
 import socket
+import stat
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -34,6 +36,11 @@ _PART_BYTES = 64 * 1024
 _UNASKED = [b"Expect:", b"Content-Type:"]
 """What libcurl would send of its own accord where nothing else is said."""
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+"""RFC 9110, 5.6.2."""
+
+_NOT_IN_A_VALUE = re.compile(r"[\r\n\0]").search
+
 
 class NoAnswer(Exception):
     """None that can be used. The text is of the kind of failure and tells nothing of the call."""
@@ -51,16 +58,20 @@ class TooLarge(NoAnswer):
     """The answer is larger than may be."""
 
 
+class _Unasked(Exception):
+    """Something was in a kept connection's buffers before anything was asked."""
+
+
 class Headers(Mapping[str, str]):
     """Of an answer, by their names in lower case; the first of each name. Read when they are asked for: mostly one or two."""
 
     __slots__ = ("_lower", "_text")
 
     def __init__(self, head: bytes) -> None:
-        """``head``: status line and headers as they came, those of interim answers before them."""
+        """``head``: status line and headers as they came, those of interim answers before them, a trailer behind them."""
         text = head.decode("latin-1")
         last = text.rfind("\nHTTP/")
-        self._text = text[last + 1 :] if last != -1 else text
+        self._text = text[last + 1 : text.find("\r\n\r\n", last + 1) + 2]
         self._lower = self._text.lower()
 
     def __getitem__(self, name: str) -> str:
@@ -91,6 +102,7 @@ class Connections:
         parted = urlsplit(origin)
         self._host = parted.hostname or ""
         self._port = parted.port or (443 if parted.scheme == "https" else 80)
+        self._tls = parted.scheme == "https"
         self._addresses, self._most_bytes = addresses, most_bytes
         self._idle: dict[str, deque[_Line]] = defaultdict(deque)
         """By method: most of what a line is told stays the same."""
@@ -101,6 +113,7 @@ class Connections:
         self._unknown: Exception = NotReached()
         """Why there are none."""
         self._looking: asyncio.Task[None] | None = None
+        self._closed = False
         self._time = asyncio.get_running_loop().time
 
     async def exchange(
@@ -110,34 +123,48 @@ class Connections:
         ``anew``: by a connection of its own, so that it is sent once and no more: what was sent by a kept one that turns out
         closed is sent again.
 
-        Raises NotReached, BrokenOff, TooLarge, AddressNotAllowed; ValueError for a header of several lines. Ending it early
-        closes its connection.
+        Raises NotReached, BrokenOff, TooLarge, AddressNotAllowed; ValueError for a header or URL that would be several.
+        Ending it early closes its connection.
         """
         if self._named:
             await self._look_up()
         idle = self._idle[method]
         while idle and idle[-1].closed:
             idle.pop()
-        line = idle.pop() if idle else _Line(method, self._addresses, self._most_bytes)
+        line = idle.pop() if idle else self._line(method)
         try:
             line.prepare(url, headers, body, self._pinned, anew)
             answer = await line.exchange()
+        except _Unasked:
+            line.close()
+            return await self.exchange(method, url, headers, body, anew=True)
         except BaseException:
             line.close()
             raise
+        if self._closed:
+            line.close()
+            return answer
         now = line.idle_since = self._time()
-        while idle and idle[0].idle_since < now - KEPT_SECONDS:
-            idle.popleft().close()
         idle.append(line)
+        for lines in self._idle.values():
+            while lines and lines[0].idle_since < now - KEPT_SECONDS:
+                lines.popleft().close()
         return answer
 
     async def close(self) -> None:
-        """Closes what is idle."""
+        """Closes what is idle; what is not closes when its call ends."""
+        self._closed = True
         if self._looking is not None:
             self._looking.cancel()
         for idle in self._idle.values():
             while idle:
                 idle.pop().close()
+
+    def _line(self, method: str) -> "_Line":
+        try:
+            return _Line(method, self._addresses, self._most_bytes, self._tls)
+        except pycurl.error as error:
+            raise NotReached("no connection can be opened") from error
 
     async def _look_up(self) -> None:
         if self._looking is None and self._time() >= self._pinned_until:
@@ -155,7 +182,7 @@ class Connections:
             self._pinned = f"{self._host}:{self._port}:{','.join(found)}"
         except AddressNotAllowed as error:
             self._pinned, self._unknown, believed = None, error, 0.0
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: no name can be so
             # Whoever has been connected may stay so: what is known is only not asked for at every call.
             believed = RETRIED_SECONDS if self._pinned is not None else 0.0
             self._unknown = NotReached("its name stands for no address")
@@ -172,34 +199,7 @@ class _Line:
     decides: to begin and to end watching takes ten system calls on uvloop, which AsyncCurlMulti does for each call.
     """
 
-    __slots__ = (
-        *(
-            "_allow",
-            "_answered",
-            "_curl",
-            "_descriptor",
-            "_duplicate",
-            "_fresh",
-            "_headers",
-            "_lines",
-            "_loop",
-        ),
-        *(
-            "_multi",
-            "_opened",
-            "_own",
-            "_parts",
-            "_pending",
-            "_pinned",
-            "_refused",
-            "_sends",
-            "_timer",
-            "_watched",
-        ),
-        *("_writes", "closed", "idle_since"),
-    )
-
-    def __init__(self, method: str, addresses: Addresses, most_bytes: int) -> None:
+    def __init__(self, method: str, addresses: Addresses, most_bytes: int, tls: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._allow = addresses.allow
         self._lines: list[bytes] = []
@@ -207,16 +207,19 @@ class _Line:
         self._headers: Mapping[str, str] = {}
         self._pinned: str | None = None
         self._fresh = self._refused = self.closed = False
+        self._tls = tls
+        self._heard = True
+        """Was the connection readable since the call began? Without that, only OpenSSL's buffer can hold an answer."""
         self._sends = method not in ("GET", "HEAD")
         self._answered: asyncio.Future[int] | None = None
         """libcurl's code, while something is asked."""
         self._timer: asyncio.Handle | None = None
         self._opened: list[socket.socket] = []
         """By this call; libcurl has duplicates of them."""
-        self._watched: dict[int, bool] = {}
-        """libcurl's descriptors of connections that are being made: does the event loop watch them?"""
-        self._own: set[int] = set()
-        """libcurl's descriptors that are no connection's."""
+        self._watched: set[int] = set()
+        """Libcurl's descriptors that the event loop watches: of connections that are being made or, with TLS, ended."""
+        self._waking = -1
+        """The descriptor by which libcurl wakes itself."""
         self._duplicate: socket.socket | None = None
         """Of the kept connection."""
         self._descriptor = -1
@@ -253,19 +256,17 @@ class _Line:
     def prepare(
         self, url: str, headers: Mapping[str, str], body: bytes, pinned: str | None, anew: bool
     ) -> None:
-        """For the next call. Raises ValueError for a header that would be several."""
+        """For the next call. Raises ValueError for a header or a URL that would be several."""
         curl = self._curl
         curl.setopt(pycurl.URL, url.encode())
         if self._sends:
             curl.setopt(pycurl.POSTFIELDS, body)
         if headers != self._headers:
-            lines = [f"{name}: {value}".encode() for name, value in headers.items()]
-            if any(b"\n" in line or b"\r" in line for line in lines):
-                raise ValueError("a header holds a line break")
+            lines = [_header(name, value) for name, value in headers.items()]
             if self._sends:
                 lines += _UNASKED
             curl.setopt(pycurl.HTTPHEADER, lines)
-            self._headers = headers
+            self._headers = dict(headers)
         if pinned != self._pinned:
             curl.setopt(pycurl.RESOLVE, [pinned])
             self._pinned = pinned
@@ -276,7 +277,9 @@ class _Line:
             self._fresh = fresh
 
     async def exchange(self) -> tuple[int, Headers, bytes]:
-        """What was prepared: status, headers, body. Raises NoAnswer and AddressNotAllowed. ``close`` it where it raises."""
+        """What was prepared: status, headers, body. Raises NoAnswer, AddressNotAllowed and, where a kept connection is not to
+        be trusted, _Unasked. ``close`` it where it raises."""
+        self._heard = not self._tls
         self._answered = self._loop.create_future()
         self._multi.add_handle(self._curl)
         self._go_on(pycurl.SOCKET_TIMEOUT, 0)
@@ -284,28 +287,27 @@ class _Line:
         self._answered = None
         if code:
             raise self._failure(code)
-        if self._opened:
-            self._keep(self._curl.getinfo(pycurl.LOCAL_PORT))
         headers, body = Headers(b"".join(self._lines)), b"".join(self._parts)
         self._lines.clear()
         self._parts.clear()
         return self._curl.getinfo(pycurl.RESPONSE_CODE), headers, body
 
     def close(self) -> None:
-        """Closes the connection, whatever goes on there."""
+        """Closes the connection, whatever goes on there. Once more: nothing."""
+        if self.closed:
+            return
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        # First: epoll must never be left with a descriptor that is closed, and libuv ends the process where it is.
+        for descriptor in (*self._watched, self._waking):
+            if descriptor != -1:
+                self._loop.remove_reader(descriptor)
+                self._loop.remove_writer(descriptor)
+        self._forsake()
         if self._answered is not None:
             with suppress(pycurl.error):  # it was done just now
                 self._multi.remove_handle(self._curl)
-        if self._timer is not None:
-            self._timer.cancel()
-        for descriptor, watched in self._watched.items():
-            if watched:
-                self._loop.remove_reader(descriptor)
-                self._loop.remove_writer(descriptor)
-        for descriptor in self._own:
-            self._loop.remove_reader(descriptor)
-        self._forsake()
         self._multi.close()
         self._curl.close()
         for one in self._opened:
@@ -317,12 +319,18 @@ class _Line:
         """libcurl does what can be done now."""
         multi, answered = self._multi, self._answered
         try:
-            multi.socket_action(descriptor, ready)
-            _, done, failed = multi.info_read()
-            if not (done or failed):
+            _, under_way = multi.socket_action(descriptor, ready)
+            if self._lines and not self._heard and answered is not None and not answered.done():
+                answered.set_exception(_Unasked())
                 return
+            if under_way or answered is None or answered.done():
+                return
+            failed = multi.info_read()[2]
+            kept = self._curl.getinfo(pycurl.ACTIVESOCKET)
             multi.remove_handle(self._curl)
             code = failed[0][1] if failed else 0
+            if kept != self._descriptor:
+                self._keep(kept)
         except pycurl.error:  # a fault of ours or of libcurl's
             code = pycurl.E_FAILED_INIT
         if answered is not None and not answered.done():
@@ -334,41 +342,42 @@ class _Line:
             self._timer.cancel()
             self._timer = None
         if milliseconds >= 0:
-            seconds = milliseconds / 1000
-            self._timer = self._loop.call_later(seconds, self._go_on, pycurl.SOCKET_TIMEOUT, 0)
+            self._timer = self._loop.call_later(milliseconds / 1000, self._go_on, pycurl.SOCKET_TIMEOUT, 0)
 
     def _watch(self, wanted: int, descriptor: int, multi: pycurl.CurlMulti, _: object) -> None:
         """What libcurl waits for at one of its descriptors."""
+        if self.closed or descriptor == self._waking:
+            return
         loop = self._loop
         reads, writes = wanted & pycurl.POLL_IN, wanted & pycurl.POLL_OUT
-        if self._duplicate is not None and descriptor == self._descriptor:
+        if descriptor == self._descriptor and self._duplicate is not None:
             if writes:
                 loop.add_writer(self._duplicate, self._go_on, descriptor, pycurl.CSELECT_OUT)
             elif self._writes:
                 loop.remove_writer(self._duplicate)
             self._writes = bool(writes)
             return
-        if descriptor not in self._watched and not any(_same(descriptor, one) for one in self._opened):
-            # By which libcurl wakes itself: as long as it lives.
-            if descriptor not in self._own:
-                loop.add_reader(descriptor, self._go_on, descriptor, pycurl.CSELECT_IN)
-                self._own.add(descriptor)
-            return
         if reads:
             loop.add_reader(descriptor, self._go_on, descriptor, pycurl.CSELECT_IN)
-        else:
+        elif descriptor in self._watched:
             loop.remove_reader(descriptor)
         if writes:
             loop.add_writer(descriptor, self._go_on, descriptor, pycurl.CSELECT_OUT)
-        else:
+        elif descriptor in self._watched:
             loop.remove_writer(descriptor)
-        self._watched[descriptor] = bool(reads or writes)
+        if not (reads or writes):
+            self._watched.discard(descriptor)
+        elif stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            self._watched.add(descriptor)
+        else:
+            self._waking = descriptor  # libcurl's as long as it lives, so it is watched as long
 
     def _readable(self) -> None:
         """The kept connection is."""
         if self._answered is None:
             self.close()  # its end, or what nobody asked for
         else:
+            self._heard = True
             self._go_on(self._descriptor, pycurl.CSELECT_IN)
 
     def _open(self, purpose: int, address: Any) -> Any:
@@ -377,23 +386,25 @@ class _Line:
             self._refused = True
             return pycurl.SOCKET_BAD
         self._forsake()
-        opened = socket.socket(address.family, address.socktype, address.protocol)
+        try:
+            opened = socket.socket(address.family, address.socktype, address.protocol)
+        except OSError:
+            return pycurl.SOCKET_BAD
         self._opened.append(opened)
+        self._heard = True
         return opened
 
-    def _keep(self, port: int) -> None:
-        """``port``: the connection's own. Others may have been tried beside it."""
+    def _keep(self, descriptor: int) -> None:
+        """``descriptor``: libcurl's own, of the connection that it keeps; -1: of none. Others may have been tried beside it."""
+        self._forsake()
         for one in self._opened:
-            if self._duplicate is None and one.getsockname()[1] == port:
-                self._duplicate = one
+            if descriptor != -1 and os.path.sameopenfile(descriptor, one.fileno()):
+                self._duplicate, self._descriptor = one, descriptor
+                self._pending.register(one, POLLIN)
+                self._loop.add_reader(one, self._readable)
             else:
                 one.close()
         self._opened.clear()
-        if self._duplicate is not None:
-            self._descriptor = next((one for one in self._watched if _same(one, self._duplicate)), -1)
-            self._pending.register(self._duplicate, POLLIN)
-            self._loop.add_reader(self._duplicate, self._readable)
-        self._watched.clear()
 
     def _forsake(self) -> None:
         """The connection that was kept is kept no more."""
@@ -413,11 +424,11 @@ class _Line:
         return BrokenOff(kind) if self._lines else NotReached(kind)
 
 
-def _same(descriptor: int, duplicate: socket.socket) -> bool:
-    try:
-        return os.path.sameopenfile(descriptor, duplicate.fileno())
-    except OSError:  # libcurl has closed it
-        return False
+def _header(name: str, value: str) -> bytes:
+    if not _HEADER_NAME(name) or _NOT_IN_A_VALUE(value):
+        raise ValueError("a header's name or value is none")
+    # libcurl takes one without a value for the wish to leave it out.
+    return f"{name}: {value}".encode() if value.strip() else f"{name};".encode()
 
 
 def _is_address(host: str) -> bool:
