@@ -32,10 +32,21 @@ class Gateway(Starlette):
         super().__init__(routes=[Route(GRAPHQL, self._endpoint), *routes], lifespan=lifespan)
         self.state.office = office
 
+    @property
+    def entrance(self) -> ASGIApp:
+        """What a server may call in the application's place, which would only pass everything on to it."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        return self.middleware_stack
+
     def build_middleware_stack(self) -> ASGIApp:
         """Outermost comes what lets a portal's page read the answer, also where it is that nobody is let in."""
         office: Office = self.state.office
-        settings, endpoint, others = office.settings, self._endpoint, super().build_middleware_stack()
+        settings, endpoint, routes = office.settings, self._endpoint, super().build_middleware_stack()
+
+        def others(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            scope["app"] = self
+            return routes(scope, receive, send)
 
         def inside(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             to_graphql = scope["type"] == "http" and scope["path"] == GRAPHQL

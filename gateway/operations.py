@@ -130,14 +130,14 @@ class Operations:
                     asked = prepared.demand(operation.operation_name, operation.variables or {})
                     demand = asked or (wished.freshness if wished else ANY)
                     with office.audit.reading(record, touched) as reading:
-                        answering = self._answer(operation, prepared, principal, touched, request_id, demand)
-                        if presence is None:
-                            answer = await answering
-                        else:
+                        if presence is not None:
                             presence.begin()
-                            try:
-                                answer = await answering
-                            finally:
+                        try:
+                            answer = await self._answer(
+                                operation, prepared, principal, touched, request_id, demand
+                            )
+                        finally:
+                            if presence is not None:
                                 presence.end()
                         done = reading.done = done_of(answer.body, answer.ran)
             except SourceError as error:

@@ -5,9 +5,9 @@ import socket
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from gateway.asgi import Gateway
 from gateway.limits import MAX_BODY_BYTES
 
 KEEP_ALIVE_SECONDS = 75
@@ -34,7 +34,7 @@ class _WebSockets(WebSocketsSansIOProtocol):
 class Server(uvicorn.Server):
     """For one application made by ``create_app``. ``options`` are uvicorn's and come before what is set here."""
 
-    def __init__(self, app: Starlette, host: str, port: int, **options: Any) -> None:
+    def __init__(self, app: Gateway, host: str, port: int, **options: Any) -> None:
         self._app = app
         settings: dict[str, Any] = {
             "access_log": False,
@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
             "ws_ping_interval": PING_SECONDS,
             "ws_ping_timeout": PING_SECONDS,
         }
-        super().__init__(uvicorn.Config(app, host, port, **{**settings, **options}))
+        super().__init__(uvicorn.Config(app.entrance, host, port, **{**settings, **options}))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn closes WebSockets itself, but waits for a response until it has ended."""

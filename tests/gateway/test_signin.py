@@ -300,6 +300,33 @@ async def test_a_remembered_token_expires_all_the_same(door: Door, monkeypatch: 
     assert (await door.ask(None, WHO, token=token)).status == 401
 
 
+async def test_a_remembered_signature_vouches_for_its_own_token_alone(door: Door) -> None:
+    token = door.issuer.token("owner-harbour")
+    known = await door.ask(None, WHO, token=token)
+    head, _, signature = token.split(".")
+    _, others, _ = door.issuer.token("admin").split(".")
+
+    assert (await door.ask(None, WHO, token=f"{head}.{others}.{signature}")).status == 401
+    assert (await door.ask(None, WHO, token=token)).data == known.data
+
+
+async def test_who_is_remembered_is_let_in_by_no_less_than_before(door: Door) -> None:
+    token = door.issuer.token("owner-harbour")
+    assert (await door.ask(None, WHO, token=token)).status == 200
+
+    async def status(*headers: tuple[str, str]) -> int:
+        sent = [("Authorization", f"Bearer {token}"), *headers]
+        async with door.session.post(f"{door.url}/graphql", json={"query": WHO}, headers=sent) as answer:
+            return answer.status
+
+    assert await status() == 200
+    assert await status(("Authorization", f"Bearer {token}")) == 401
+    assert await status(("X-Organisation", "harbour")) == 200
+    assert await status(("X-Organisation", "moeller")) == 403
+    assert await status(("X-Organisation", "harbour"), ("X-Organisation", "harbour")) == 400
+    assert await status(("X-View-As", "somebody")) == 403
+
+
 @pytest.mark.parametrize(
     "changes",
     [
