@@ -400,11 +400,8 @@ class AuditTrail:
 
     async def _records(self, batch: Sequence["_Queued"]) -> list[AuditRecord]:
         """With a share for each customer that staff over all customers have read of."""
-        refs = [
-            owner
-            for owner in {owner: None for one in batch for owner in one.owners}
-            if isinstance(owner, Ref) and storable(owner.id) == owner.id
-        ]
+        owners = {owner: None for one in batch for owner in one.owners}
+        refs = [owner for owner in owners if isinstance(owner, Ref)]
         holders = dict(zip(refs, await self._store.shares(refs), strict=True)) if refs else {}
         records: list[AuditRecord] = []
         for queued in batch:

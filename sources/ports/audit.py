@@ -71,7 +71,7 @@ class Stage(Enum):
     """What an operation over many customers touched of one of them: what that customer's own people may see of it."""
 
 
-class AuditRecord(msgspec.Struct, frozen=True, array_like=True):
+class AuditRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One entry. The attributes in their order are what is sealed: a change needs a second form beside the one by which
     older records were sealed."""
 
