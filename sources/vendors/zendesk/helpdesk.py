@@ -148,14 +148,14 @@ class Zendesk:
         """By priority means by priority, then creation. ``text`` is looked for in subjects, as a phrase."""
         ids = [ref.id for ref in customers if _known_form(ref.id)]
         self._check_conditions(query)
-        fields, owners = self._fields, rows.Customers()
+        owners = rows.Customers()
         found = await tickets.windows(
             self._http,
             self._settings,
             ids,
             query,
             self._astray,
-            lambda row: rows.ticket(row, fields, owners),
+            lambda found: rows.tickets_from(found, self._fields, owners),
         )
         pages = dict(zip(ids, found, strict=True))
         return [pages.get(ref.id, Page([], [])) for ref in customers]
@@ -273,8 +273,7 @@ class Zendesk:
             "GET", "/api/v2/tickets/show_many", params=[("ids", ",".join(ids))], route="tickets/show_many"
         )
         page, _ = self._http.page(answer, rows.TICKETS)
-        owners = rows.Customers()
-        return [rows.ticket(row, self._fields, owners) for row in page.tickets]
+        return rows.tickets_from(page.tickets, self._fields, rows.Customers())
 
     async def _organisations_by_id(self, ids: Sequence[str]) -> Sequence[CustomerRecord]:
         return await self._organisations_page("/show_many", [("ids", ",".join(ids))])

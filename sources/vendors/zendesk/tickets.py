@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from itertools import pairwise
 
 from sources.ports.common import Direction, Key, Page, Window
@@ -31,7 +30,7 @@ async def windows(
     organisations: Sequence[str],
     query: TicketQuery,
     astray: Callable[[int], None],
-    mapped: Callable[[TicketRow], TicketRecord],
+    mapped: Callable[[Sequence[TicketRow]], Sequence[TicketRecord]],
 ) -> list[Page[TicketRecord] | SourceError]:
     """A page per organisation, in the order asked. ``astray`` is told how many tickets were none's of them."""
     found = terms.filters(query)
@@ -45,7 +44,7 @@ async def windows(
     async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[TicketRecord]:
         found = await read(parents, span, page, size)
         # At once, and not when all is read: the rows make room for the next, and are still at hand.
-        return Slice(list(map(mapped, found.rows)), found.more)
+        return Slice(mapped(found.rows), found.more)
 
     return await windows_of(
         organisations,
@@ -233,18 +232,24 @@ def _organisation(record: TicketRecord) -> str:
     return record.customer.id if record.customer else ""
 
 
-def _instant(moment: datetime | None) -> str:
-    assert moment is not None  # Zendesk's rows have both
-    return terms.instant(moment)
+def _by_creation(record: TicketRecord) -> Key:
+    assert record.created_at is not None  # Zendesk's rows have both moments
+    return Key(terms.instant(record.created_at), record.number)
+
+
+def _by_change(record: TicketRecord) -> Key:
+    assert record.updated_at is not None
+    return Key(terms.instant(record.updated_at), record.number)
 
 
 def _by_priority(record: TicketRecord) -> Key:
+    assert record.created_at is not None
     rank = _RANKS.get(record.source_priority or "", 0)
-    return Key(f"{rank} {_instant(record.created_at)}", record.number)
+    return Key(f"{rank} {terms.instant(record.created_at)}", record.number)
 
 
 _KEYS: Mapping[TicketOrder, Callable[[TicketRecord], Key]] = {
-    TicketOrder.CREATED_AT: lambda record: Key(_instant(record.created_at), record.number),
-    TicketOrder.UPDATED_AT: lambda record: Key(_instant(record.updated_at), record.number),
+    TicketOrder.CREATED_AT: _by_creation,
+    TicketOrder.UPDATED_AT: _by_change,
     TicketOrder.PRIORITY: _by_priority,
 }
