@@ -24,16 +24,17 @@ from gateway.signin.door import SignIn
 from gateway.signin.sessions import Sessions
 from gateway.tracing import Tracing
 from gateway.turns import Turns
+from gateway.views import Views
 from permissions.principal import Principal
 from resolvers.context import Context
 from resolvers.schema import build_schema
-from sources.layers.books import BookReach, Books, ScopedBooks
+from sources.layers.books import Books, ScopedBooks
 from sources.layers.cache.core import Cache, Surroundings
 from sources.layers.cache.ports import CachedCrm, CachedDocuments, CachedErp, CachedHelpdesk
 from sources.layers.cache.second import Codec
 from sources.layers.matching import Matcher
 from sources.layers.mirror import Mirror
-from sources.layers.scope import Backoffice, Reach, ScopedSources
+from sources.layers.scope import Backoffice, ScopedSources
 from sources.layers.touched import Touched
 from sources.ledger.audit_seal import Seal
 from sources.ledger.book import Ledger
@@ -75,6 +76,7 @@ class Office:
         )
         self.connections = Connections(settings.subscriptions.connections)
         self.turns = Turns()
+        self._key_lifetime = settings.api_keys.lifetime
         self.browsers: BrowserSignIn
         """Only where ``signin.sessions`` is set, and once it is open."""
         self.closing = asyncio.Event()
@@ -167,6 +169,9 @@ class Office:
                 documents=readers.get(Kind.DOCUMENTS),
                 health=self.health,
             )
+            self._views = Views(
+                self.ledger.organisations, keeps_members=self.settings.signin.membership == "ledger"
+            )
             self.books = Books(
                 audit=self.ledger.audit,
                 members=self.ledger.members,
@@ -251,23 +256,18 @@ class Office:
     async def context(self, principal: Principal, touched: Touched | None = None) -> Context:
         """What one request of this caller holds. ``touched`` takes note of the records that it is given."""
         touched = touched or Touched()
-        sources, organisations = await self._view(principal, touched)
-        reach = BookReach(
-            principal.organisation,
-            all_organisations=principal.sees_all,
-            keeps_members=self.settings.signin.membership == "ledger",
-        )
+        view = await self._views.of(principal)
         return Context(
             principal,
-            sources,
+            ScopedSources(self.backoffice, view.sources, self.violations, touched),
             self.schema.policy,
-            organisations,
+            view.organisations,
             self.files,
             self._today(),
-            books=ScopedBooks(self.books, reach, touched),
+            books=ScopedBooks(self.books, view.books, touched),
             roles=self.roles,
             invitations=self.invitations,
-            key_lifetime=self.settings.api_keys.lifetime,
+            key_lifetime=self._key_lifetime,
             viewing_terms=self.viewing_terms,
             directions=self._directions,
         )
@@ -285,21 +285,8 @@ class Office:
 
     async def sources_for(self, principal: Principal, touched: Touched) -> ScopedSources:
         """The sources as this caller may see them."""
-        sources, _ = await self._view(principal, touched)
-        return sources
-
-    async def _view(self, principal: Principal, touched: Touched) -> tuple[ScopedSources, list[Any]]:
-        ids = list(dict.fromkeys([*principal.organisations, *filter(None, [principal.organisation])]))
-        known = [o for o in await self.ledger.organisations.organisations(ids) if o] if ids else []
-        # Only staff to whom some organisations are assigned have several and act for none of them in particular.
-        acting = principal.organisations if principal.organisation is None else (principal.organisation,)
-        own = [account for one in known if one.id in acting for account in one.accounts]
-        reach = Reach(
-            accounts=None if principal.sees_all else frozenset(own),
-            unissued_invoices="invoices:drafts" in principal.scopes,
-            internal_notes="tickets:internal" in principal.scopes,
-        )
-        return ScopedSources(self.backoffice, reach, self.violations, touched), known
+        view = await self._views.of(principal)
+        return ScopedSources(self.backoffice, view.sources, self.violations, touched)
 
 
 _CACHED: dict[Kind, Callable[[Any, Cache], Any]] = {

@@ -1,7 +1,7 @@
 """What one request holds: who asks, the sources as they may see them, and the loaders."""
 
-from asyncio import Future, Task
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from asyncio import Future
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import Roles
 from resolvers.errors import Forbidden, NotFound
-from resolvers.loading import Batch, Loader
+from resolvers.loading import Batch, Batches, Loader
 from resolvers.signing_in import Directions
 from resolvers.vocabulary import ConnectionOf
 from sources.layers.books import ScopedBooks
@@ -86,7 +86,7 @@ class Context:
         principal: Principal,
         sources: ScopedSources,
         policy: Policy,
-        organisations: Sequence[OrganisationRecord],
+        organisations: Mapping[str, OrganisationRecord],
         files: FileLinks,
         today: date,
         *,
@@ -100,8 +100,8 @@ class Context:
         self.principal = principal
         self.sources = sources
         self.policy = policy
-        self.organisations = {organisation.id: organisation for organisation in organisations}
-        """Those that the caller may act for."""
+        self.organisations = organisations
+        """Those that the caller may act for, by id."""
         self.today = today
         self.books = books
         self.roles = roles
@@ -112,8 +112,7 @@ class Context:
         self.live: Live | None = None
         """Only while a subscription begins."""
         self._files = files
-        self._reading: set[Task[Any]] = set()
-        """Batches under way, which loaders run in tasks of their own."""
+        self._batches = Batches()
         self._loaders: dict[Hashable, Loader] = {}
         self._released = False
 
@@ -121,8 +120,8 @@ class Context:
         """Lets go of all records, when the answer is complete: loaders and their batches know each other, so without this
         they would wait for the garbage collector. What is still being read, as the caller left, is not read any more."""
         self._loaders.clear()
-        for reading in self._reading:
-            reading.cancel()
+        self._batches.end()
+        self.sources.release()
         self._released = True
 
     def file_link(self, *what: str) -> Link:
@@ -134,10 +133,14 @@ class Context:
     ) -> Future[V]:
         """One record by id, batched with all others of its kind. NotFound where there is none."""
 
-        async def batch(refs: list[Ref]) -> list[Any]:
-            return [record or NotFound(what) for record in await read(refs)]
+        loader = self._loaders.get(what)
+        if loader is None:
 
-        return self._load(what, read, batch, ref or _NOWHERE)
+            async def batch(refs: list[Ref]) -> list[Any]:
+                return [record or NotFound(what) for record in await read(refs)]
+
+            loader = self._begin(what, read, batch)
+        return loader.load(ref or _NOWHERE)
 
     def owner(self, customer: Ref) -> Future[Any]:
         """The account that a customer of another system is; None where no link is known."""
@@ -152,14 +155,18 @@ class Context:
         parent: Ref,
     ) -> Future[ConnectionOf]:
         """One parent's page of a list, batched with all parents whose page has the same arguments."""
+        name = (read.__name__, query)
+        loader = self._loaders.get(name)
+        if loader is None:
 
-        async def batch(parents: list[Ref]) -> list[Any]:
-            return [
-                ConnectionOf(page, order) if isinstance(page, Page) else page
-                for page in await read(parents, query)
-            ]
+            async def batch(parents: list[Ref]) -> list[Any]:
+                return [
+                    ConnectionOf(page, order) if isinstance(page, Page) else page
+                    for page in await read(parents, query)
+                ]
 
-        return self._load((read.__name__, query), read, batch, parent)
+            loader = self._begin(name, read, batch)
+        return loader.load(parent)
 
     def nothing(self, order: str) -> ConnectionOf:
         """An empty page, for a filter that nothing can fit; no source is asked."""
@@ -169,45 +176,46 @@ class Context:
         self, read: Callable[[Sequence[Ref]], Awaitable[Sequence[V | Exception]]], parent: Ref
     ) -> Future[V]:
         """Something that belongs to a parent, batched with all parents."""
+        loader = self._loaders.get(read.__name__)
+        if loader is None:
 
-        async def batch(parents: list[Ref]) -> list[Any]:
-            return list(await read(parents))
+            async def batch(parents: list[Ref]) -> list[Any]:
+                return list(await read(parents))
 
-        return self._load(read.__name__, read, batch, parent)
+            loader = self._begin(read.__name__, read, batch)
+        return loader.load(parent)
 
     def listing(
         self, read: Callable[[Any], Awaitable[Page[Any]]], query: Hashable, order: str
     ) -> Future[ConnectionOf]:
         """A page of a list that has no parent; the same question in one request is asked once."""
+        name = (read.__name__, query)
+        loader = self._loaders.get(name)
+        if loader is None:
 
-        async def batch(queries: list[Any]) -> list[Any]:
-            return [ConnectionOf(await read(query), order) for query in queries]
+            async def batch(queries: list[Any]) -> list[Any]:
+                return [ConnectionOf(await read(query), order) for query in queries]
 
-        return self._load((read.__name__, query), read, batch, query)
+            loader = self._begin(name, read, batch)
+        return loader.load(query)
 
     def balances(self, account: Ref) -> Future[Any]:
         """What an account owes today, batched with all other accounts."""
-
-        async def batch(accounts: list[Ref]) -> list[Any]:
-            return list(await self.sources.balances_of(accounts, self.today))
-
-        return self._load("balances", self.sources.balances_of, batch, account)
-
-    def _load(
-        self,
-        name: Hashable,
-        read: Callable[..., Any],
-        batch: Batch,
-        key: Hashable,
-    ) -> Future[Any]:
-        """``batch`` asks by ``read`` alone."""
-        loader = self._loaders.get(name)
+        loader = self._loaders.get("balances")
         if loader is None:
-            self._require_scope(read)
-            traced = batch if here() is None else _traced(read, batch)
-            loader = self._loaders[name] = Loader(traced, self._reading)
-        answer: Future[Any] = loader.load(key)
-        return answer
+
+            async def batch(accounts: list[Ref]) -> list[Any]:
+                return list(await self.sources.balances_of(accounts, self.today))
+
+            loader = self._begin("balances", self.sources.balances_of, batch)
+        return loader.load(account)
+
+    def _begin(self, name: Hashable, read: Callable[..., Any], batch: Batch) -> Loader:
+        """The first that asks for what this loader gives; those after it find it. ``batch`` asks by ``read`` alone."""
+        self._require_scope(read)
+        traced = batch if here() is None else _traced(read, batch)
+        loader = self._loaders[name] = Loader(traced, self._batches)
+        return loader
 
     def _require_scope(self, read: Callable[..., Any]) -> None:
         """A loader reads as this caller or not at all. Raises UnscopedRead, and Forbidden where the caller may see no

@@ -132,12 +132,13 @@ def document_query(
     window: Window, filter: DocumentFilter | None, order: DocumentOrder, direction: Direction
 ) -> DocumentQuery:
     """The port's question."""
-    asked = filter or DocumentFilter()
+    if filter is None:
+        return DocumentQuery(window, order=order, direction=direction)
     return DocumentQuery(
         window,
-        kinds=tuple(dict.fromkeys(asked.kind or ())),
-        tags=tuple(dict.fromkeys(asked.tags or ())),
-        text=asked.text or None,
+        kinds=tuple(dict.fromkeys(filter.kind or ())),
+        tags=tuple(dict.fromkeys(filter.tags or ())),
+        text=filter.text or None,
         order=order,
         direction=direction,
     )

@@ -204,19 +204,24 @@ def invoice_query(
     today: CalendarDate,
 ) -> InvoiceQuery:
     """The port's question. Statuses that the caller may not see are taken out further down."""
-    asked = filter or InvoiceFilter()
-    due, issued, total = asked.due or DateRange(), asked.issued or DateRange(), asked.total or DecimalRange()
+    if filter is None:
+        return InvoiceQuery(window, statuses=_EVERY, order=order, direction=direction)
+    due, issued, total = (
+        filter.due or DateRange(),
+        filter.issued or DateRange(),
+        filter.total or DecimalRange(),
+    )
     return InvoiceQuery(
         window,
-        statuses=_EVERY if asked.status is None else tuple(dict.fromkeys(asked.status)),
+        statuses=_EVERY if filter.status is None else tuple(dict.fromkeys(filter.status)),
         due_from=due.from_,
         due_to=due.to,
         issued_from=issued.from_,
         issued_to=issued.to,
-        overdue_on=today if asked.overdue else None,
+        overdue_on=today if filter.overdue else None,
         total_min=total.from_,
         total_max=total.to,
-        conditions=conditions(asked.own_fields),
+        conditions=conditions(filter.own_fields),
         order=order,
         direction=direction,
     )

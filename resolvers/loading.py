@@ -11,15 +11,35 @@ Batch = Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
 """Gives one value for each key, in their order; an exception is the answer of its key alone."""
 
 
+class Batches:
+    """Of one request, from when each begins until the request ends."""
+
+    __slots__ = ("_begun", "loop")
+
+    def __init__(self) -> None:
+        # Asked for once: it is a system call each time (CPython 3.11).
+        self.loop = get_running_loop()
+        self._begun: list[Task[None]] = []
+
+    def begin(self, batch: Coroutine[Any, Any, None]) -> None:
+        """In a task of its own."""
+        self._begun.append(self.loop.create_task(batch))
+
+    def end(self) -> None:
+        """What is still under way is not needed any more."""
+        for batch in self._begun:
+            batch.cancel()
+        self._begun.clear()
+
+
 class Loader(DataLoader[Any, Any]):
     """The library's, keys and answers as they are. It knows the loop that it runs in, that its keys are their own cache keys
     and that its batch is a coroutine function, where the library would look; the turn of its batch comes by the loop's
     queue, where the library has a task for it; and its batches end with the request that they are of. A dashboard loads a
     hundred keys."""
 
-    def __init__(self, batch: Batch, batches: set[Task[Any]]) -> None:
-        """``batches``: those under way are kept there, for whoever ends them."""
-        self.loop = get_running_loop()
+    def __init__(self, batch: Batch, batches: Batches) -> None:
+        self.loop = batches.loop
         self.batch_load_fn = batch
         self._cache: dict[Any, Future[Any]] = {}
         self._queue: list[Waiting] = []
@@ -41,6 +61,4 @@ class Loader(DataLoader[Any, Any]):
 
     def _dispatch(self) -> None:
         queue, self._queue = self._queue, []
-        batch = self.loop.create_task(dispatch_queue_batch(self, queue))
-        self._batches.add(batch)
-        batch.add_done_callback(self._batches.discard)
+        self._batches.begin(dispatch_queue_batch(self, queue))

@@ -220,15 +220,16 @@ def ticket_query(
     window: Window, filter: TicketFilter | None, order: TicketOrder, direction: Direction
 ) -> TicketQuery:
     """The port's question."""
-    asked = filter or TicketFilter()
+    if filter is None:
+        return TicketQuery(window, order=order, direction=direction)
     return TicketQuery(
         window,
-        statuses=tuple(dict.fromkeys(asked.status or ())),
-        priorities=tuple(dict.fromkeys(asked.priority or ())),
-        updated_since=asked.updated_since,
-        created_since=asked.created_since,
-        text=asked.text or None,
-        conditions=conditions(asked.own_fields),
+        statuses=tuple(dict.fromkeys(filter.status or ())),
+        priorities=tuple(dict.fromkeys(filter.priority or ())),
+        updated_since=filter.updated_since,
+        created_since=filter.created_since,
+        text=filter.text or None,
+        conditions=conditions(filter.own_fields),
         order=order,
         direction=direction,
     )

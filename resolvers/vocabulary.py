@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from functools import lru_cache
 from operator import attrgetter
 from typing import Annotated, Any, Generic, NewType, TypeVar
 
@@ -341,17 +342,21 @@ def cursor(order: str, key: Key) -> str:
 
 def window(first: int | None, after: str | None, last: int | None, before: str | None, order: str) -> Window:
     """The arguments of a connection as a Window. Raises BadUserInput."""
+    if after is None and before is None:
+        return _at_an_end(first, last)
+    return msgspec.structs.replace(
+        _at_an_end(first, last), after=_key(after, order, "after"), before=_key(before, order, "before")
+    )
+
+
+@lru_cache(maxsize=256)
+def _at_an_end(first: int | None, last: int | None) -> Window:
     if first is not None and last is not None:
         raise BadUserInput("give first or last, not both")
     for name, count in (("first", first), ("last", last)):
         if count is not None and not 0 <= count <= PAGE_CAP:
             raise BadUserInput("{argument} must be from 0 to {limit}", argument=name, limit=PAGE_CAP)
-    return Window(
-        first=DEFAULT_PAGE if first is None and last is None else first,
-        last=last,
-        after=_key(after, order, "after"),
-        before=_key(before, order, "before"),
-    )
+    return Window(first=DEFAULT_PAGE if first is None and last is None else first, last=last)
 
 
 _CURSOR = msgspec.json.Decoder(tuple[str, Key])

@@ -7,7 +7,7 @@ row whose customer is not the one asked for is dropped, logged and counted. What
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import date
 from operator import attrgetter, countOf
 from typing import Any, TypeVar
@@ -81,6 +81,12 @@ class ScopedSources:
         self._finding: asyncio.Task[dict[Ref, AccountRecord]] | None = None
         self._given: set[Ref] = set()
         """Tickets and documents that passed the check in this request: what hangs on them may be read."""
+        self._listed: list[Sequence[Page[Any] | SourceError]] = []
+        """Pages of more of them. Few requests ask for what hangs on these."""
+
+    def release(self) -> None:
+        """Lets go of the records, when the request is answered."""
+        self._listed.clear()
 
     # -- the CRM ------------------------------------------------------------------------------------------------
 
@@ -90,7 +96,7 @@ class ScopedSources:
         caller's own accounts alone, do not tell which."""
         crm = self._office.crm
         asked = [ref for ref in dict.fromkeys(refs) if ref.source == crm.name]
-        if all(map(self._reaches, asked)):
+        if self._reaches_all(asked):
             found = await self._read_accounts(asked)
         else:
             # It may be the survivor that one of the caller's own accounts was merged into.
@@ -231,7 +237,7 @@ class ScopedSources:
         """One page of tickets per account."""
         helpdesk = self._helpdesk()
         pages = await self._pages(accounts, helpdesk, lambda customers: helpdesk.tickets_of(customers, query))
-        self._give(pages)
+        self._listed.append(pages)
         return pages
 
     @scoped_by("account", gives="Ticket")
@@ -290,7 +296,7 @@ class ScopedSources:
         """One page of documents per account."""
         store = self._documents()
         pages = await self._pages(accounts, store, lambda customers: store.documents_of(customers, query))
-        self._give(pages)
+        self._listed.append(pages)
         return pages
 
     @scoped_by("document", gives="DocumentVersion")
@@ -332,6 +338,10 @@ class ScopedSources:
         reach = self._reach.accounts
         return reach is None or account in reach or account in self._survivors
 
+    def _reaches_all(self, accounts: Collection[Ref]) -> bool:
+        reach = self._reach.accounts
+        return reach is None or reach.issuperset(accounts) or all(map(self._reaches, accounts))
+
     def _merged_from(self, record: AccountRecord) -> bool:
         reach = self._reach.accounts or frozenset()
         return any(Ref(record.ref.source, old) in reach for old in record.merged_ids)
@@ -349,8 +359,10 @@ class ScopedSources:
                 found[ref] = found[record.ref] = record
             else:
                 self._violations.record(crm.name, "account")
-        await self._learn(record.ref for record in found.values())
-        return {ref: record for ref, record in found.items() if self._reaches(record.ref)}
+        if not self._reaches_all(found):
+            await self._learn(record.ref for record in found.values())
+            return {ref: record for ref, record in found.items() if self._reaches(record.ref)}
+        return found
 
     async def _learn(self, survivors: Iterable[Ref]) -> None:
         """A merged-away id of one's own account answers with the survivor, which is then one's own too, unless it
@@ -367,27 +379,24 @@ class ScopedSources:
             self._finding = asyncio.create_task(self._read_accounts(sorted(self._reach.accounts or ())))
         return await self._finding
 
-    def _require(self, accounts: Iterable[Ref]) -> None:
+    def _require(self, accounts: Collection[Ref]) -> None:
         """Calls are made for accounts that were read through this view; anything else is a fault of ours."""
-        for account in accounts:
-            if not self._reaches(account):
-                raise PermissionError("an account outside the caller's reach was asked for")
+        if not self._reaches_all(accounts):
+            raise PermissionError("an account outside the caller's reach was asked for")
 
     async def _check(
         self, refs: Sequence[Ref], read: Callable[[Sequence[Ref]], Awaitable[Sequence[object | None]]]
     ) -> None:
         """Reads, and so checks, the parents that this request has not been given yet."""
+        for pages in self._listed:
+            self._given.update(row.ref for page in pages if isinstance(page, Page) for row in page.rows)
+        self._listed.clear()
         unknown = [ref for ref in refs if ref not in self._given]
         if unknown and None in await read(unknown):
             raise PermissionError("a record outside the caller's reach was asked for")
 
     def _issued(self, status: InvoiceStatus) -> bool:
         return self._reach.unissued_invoices or status not in UNISSUED
-
-    def _give(self, pages: Iterable[Any]) -> None:
-        for page in pages:
-            if isinstance(page, Page):
-                self._given.update(row.ref for row in page.rows)
 
     async def _own(
         self,

@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sources.ledger.database import Database, given, storable
 from sources.ledger.tables import held, links
 from sources.ports.common import Ref
-from sources.ports.links import Link, LinkState, LinkTaken
+from sources.ports.links import SETTLED, Link, LinkState, LinkTaken
 
 _BY_STAFF = (LinkState.CONFIRMED, LinkState.ABSENT)
-_SETTLED = (*_BY_STAFF, LinkState.MATCHED)
 
 _Place = tuple[Ref, str]
 """An account and the other system: where one link stands."""
@@ -27,15 +26,13 @@ class Links:
         self._database = database
 
     async def links_of(self, accounts: Sequence[Ref], source: str) -> Sequence[Link | None]:
-        known = dict(self._database.memory.recall((ref, source) for ref in accounts))
-        asked = [
-            ref
-            for ref in dict.fromkeys(accounts)
-            if (ref, source) not in known and storable((ref.source, ref.id))
-        ]
-        if asked:
-            known |= await self._read(asked, source)
-        return [known.get((ref, source)) for ref in accounts]
+        places = [(ref, source) for ref in accounts]
+        known = self._database.memory.recall(places)
+        if len(known) < len(places):
+            missing = dict.fromkeys(ref for ref, _ in places if (ref, source) not in known)
+            if asked := [ref for ref in missing if storable((ref.source, ref.id))]:
+                known = {**known, **await self._read(asked, source)}
+        return list(map(known.get, places))
 
     async def _read(self, asked: Sequence[Ref], source: str) -> dict[_Place, Link]:
         begun = self._database.memory.begin()
@@ -51,7 +48,7 @@ class Links:
             )
         shown = {(link.account, source): _shown(link) for link in map(_stored, found)}
         # What is not settled is matched again, by whoever asks next.
-        settled = {place: link for place, link in shown.items() if link.state in _SETTLED}
+        settled = {place: link for place, link in shown.items() if link.state in SETTLED}
         self._database.memory.keep(begun, settled)
         return shown
 

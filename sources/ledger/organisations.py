@@ -43,7 +43,9 @@ class Organisations:
 
     async def organisations(self, ids: Sequence[str]) -> Sequence[OrganisationRecord | None]:
         memory = self._database.memory
-        known = dict(memory.recall(ids))
+        known = memory.recall(ids)
+        if len(known) == len(ids):
+            return list(map(known.__getitem__, ids))
         asked = [id_ for id_ in dict.fromkeys(ids) if id_ not in known and storable([id_])]
         if not asked:
             return [known.get(id_) for id_ in ids]
@@ -54,7 +56,8 @@ class Organisations:
             found = await connection.execute(query, {"id": asked})
         read = {row.id: _organisation(row) for row in found}
         memory.keep(begun, read)
-        return [(known | read).get(id_) for id_ in ids]
+        known = {**known, **read}
+        return [known.get(id_) for id_ in ids]
 
     async def holders_of(self, accounts: Sequence[Ref]) -> Sequence[str | None]:
         asked = [ref for ref in dict.fromkeys(accounts) if storable((ref.source, ref.id))]

@@ -48,19 +48,29 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
         None where the vendor gives no amount or no currency.
         """
-        if amount is None or not currency or not amount.is_finite():
+        if amount is None or not currency:
             return None
         try:
             padded = amount.quantize(_UNITS[minor_units(currency)])
-        except InvalidOperation:  # more digits than the context keeps
-            return cls(amount, currency)
-        return cls(padded if padded == amount else amount.normalize(), currency)
+            if padded == amount:
+                return cls(padded, currency)
+            exact = amount.normalize()
+        except InvalidOperation:  # more digits than the context keeps, or no number
+            exact = amount
+        return cls(exact, currency) if amount.is_finite() else None
 
 
 _UNITS = [Decimal(1).scaleb(-places) for places in range(5)]
 
 
-class Direction(Enum):
+class Word(Enum):
+    """One of a few words. A member is the only one of its kind, and as that it hashes: by its name, as Enum has it, would be
+    Python, several times for each question."""
+
+    __hash__ = object.__hash__
+
+
+class Direction(Word):
     """Which way an ordered list runs."""
 
     ASC = "asc"
@@ -160,7 +170,7 @@ class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
     archived: bool = False
 
 
-class Criterion(Enum):
+class Criterion(Word):
     """How a customer may be looked for in a system other than the CRM."""
 
     EXTERNAL_ID = "external_id"

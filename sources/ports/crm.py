@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
 
-from sources.ports.common import Condition, Direction, Page, Probe, Ref, Window
+from sources.ports.common import Condition, Direction, Page, Probe, Ref, Window, Word
 from sources.ports.errors import SourceError
 
 
@@ -62,7 +61,7 @@ class ContactRecord(msgspec.Struct, frozen=True, gc=False):
     custom: dict[str, Any] = {}
 
 
-class AccountOrder(Enum):
+class AccountOrder(Word):
     """What a list of accounts may be sorted by."""
 
     CREATED_AT = "created_at"
@@ -83,7 +82,7 @@ class AccountQuery(msgspec.Struct, frozen=True):
     direction: Direction = Direction.ASC
 
 
-class ContactOrder(Enum):
+class ContactOrder(Word):
     """What the contacts of an account may be sorted by."""
 
     ADDED = "added"

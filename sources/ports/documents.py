@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Protocol
 
 import msgspec
 
-from sources.ports.common import Content, Criterion, CustomerRecord, Direction, Page, Probe, Ref, Window
+from sources.ports.common import Content, Criterion, CustomerRecord, Direction, Page, Probe, Ref, Window, Word
 from sources.ports.errors import SourceError
 
 
-class DocumentKind(Enum):
+class DocumentKind(Word):
     """What a document is, from the folder that it lies in."""
 
     CONTRACT = "contract"
@@ -53,7 +52,7 @@ class DocumentVersion(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime | None
 
 
-class DocumentOrder(Enum):
+class DocumentOrder(Word):
     """What documents may be sorted by."""
 
     UPDATED_AT = "updated_at"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
@@ -19,11 +18,12 @@ from sources.ports.common import (
     Probe,
     Ref,
     Window,
+    Word,
 )
 from sources.ports.errors import SourceError
 
 
-class InvoiceStatus(Enum):
+class InvoiceStatus(Word):
     """Where an invoice stands. Overdue is not a status: it is OPEN with a due date in the past."""
 
     DRAFT = "draft"
@@ -141,7 +141,7 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
         return Money.of(self.credited_value, self.currency)
 
 
-class InvoiceOrder(Enum):
+class InvoiceOrder(Word):
     """What invoices may be sorted by."""
 
     ISSUE_DATE = "issue_date"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
@@ -17,11 +16,12 @@ from sources.ports.common import (
     Probe,
     Ref,
     Window,
+    Word,
 )
 from sources.ports.errors import SourceError
 
 
-class TicketStatus(Enum):
+class TicketStatus(Word):
     """Where a ticket stands. SOLVED may be reopened, CLOSED may not."""
 
     NEW = "new"
@@ -37,7 +37,7 @@ OPEN_STATUSES = (TicketStatus.NEW, TicketStatus.OPEN, TicketStatus.PENDING, Tick
 """What counts as an open ticket."""
 
 
-class TicketPriority(Enum):
+class TicketPriority(Word):
     """How urgent a ticket is."""
 
     LOW = "low"
@@ -102,7 +102,7 @@ class ArticleRecord(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime | None = None
 
 
-class TicketOrder(Enum):
+class TicketOrder(Word):
     """What tickets may be sorted by."""
 
     CREATED_AT = "created_at"

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Protocol
 
 import msgspec
 
-from sources.ports.common import Ref
+from sources.ports.common import Ref, Word
 
 
-class LinkState(Enum):
+class LinkState(Word):
     """How sure a link is. Only MATCHED and CONFIRMED ones give a customer data."""
 
     MATCHED = "matched"
@@ -23,6 +22,10 @@ class LinkState(Enum):
     """No rule found any; looked for again later."""
     ABSENT = "absent"
     """Staff say that the account has no counterpart: lists are empty, not unknown."""
+
+
+SETTLED = (LinkState.MATCHED, LinkState.CONFIRMED, LinkState.ABSENT)
+"""What stands until something new is decided."""
 
 
 class Link(msgspec.Struct, frozen=True):

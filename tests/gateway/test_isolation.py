@@ -778,5 +778,32 @@ async def test_a_merge_into_the_account_of_another_organisation_gives_nobody_its
         await organisations.save(OrganisationRecord("survivor", "Survivor", ()))
 
 
+async def test_an_account_that_is_taken_from_an_organisation_is_not_shown_to_its_people_any_more(
+    small: Door,
+) -> None:
+    world, organisations = small.world, small.office.ledger.organisations
+    before, after = len(world.accounts) - 1, len(world.accounts) - 2
+    token = small.issuer.token("owner-harbour", organisations=["moving"], sub="owner-moving")
+    query = "query Q($id: ID!) { viewer { organisation { name } account { id } } account(id: $id) { id } }"
+    seen = []
+    try:
+        for name, own in (("One", (before,)), ("Two", (after,)), ("None", ())):
+            accounts = tuple(Ref("hubspot", world.accounts[index].hubspot_id) for index in own)
+            await organisations.save(OrganisationRecord("moving", name, accounts))
+            # Twice, as what is known of a caller is kept.
+            for _ in range(2):
+                answer = await small.ask(None, query, {"id": small.account_id(before)}, token=token)
+                seen.append((answer.data["viewer"], answer.data["account"]))
+    finally:
+        await organisations.save(OrganisationRecord("moving", "Moving", ()))
+
+    first, second = {"id": small.account_id(before)}, {"id": small.account_id(after)}
+    assert seen == [
+        *[({"organisation": {"name": "One"}, "account": first}, first)] * 2,
+        *[({"organisation": {"name": "Two"}, "account": second}, None)] * 2,
+        *[({"organisation": {"name": "None"}, "account": None}, None)] * 2,
+    ]
+
+
 async def test_the_violations_of_all_these_requests_are_none(door: Door) -> None:
     assert door.office.violations.total == 0

@@ -7,7 +7,6 @@ a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the sam
 
 import asyncio
 import os
-from asyncio import Task
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -30,7 +29,7 @@ from gateway.signin.settings import IssuerSettings, SignInSettings
 from permissions.policy import Policy
 from permissions.principal import Principal
 from permissions.roles import Roles
-from resolvers.loading import Loader
+from resolvers.loading import Batches, Loader
 from sources.layers.touched import Touched
 from sources.ports.audit import AuditRecord, AuditStore
 from sources.ports.common import Ref
@@ -54,32 +53,31 @@ class Context:
 
     def __init__(self, principal: Principal, policy: Policy, upstreams: Upstreams) -> None:
         self.principal, self.policy, self.upstreams = principal, policy, upstreams
-        self._reading: set[Task[Any]] = set()
+        self._batches = Batches()
 
     @cached_property
     def accounts(self) -> Loader:
-        return Loader(self.upstreams.accounts, self._reading)
+        return Loader(self.upstreams.accounts, self._batches)
 
     @cached_property
     def contacts(self) -> Loader:
-        return Loader(self.upstreams.contacts, self._reading)
+        return Loader(self.upstreams.contacts, self._batches)
 
     @cached_property
     def invoices(self) -> Loader:
-        return Loader(self.upstreams.invoices, self._reading)
+        return Loader(self.upstreams.invoices, self._batches)
 
     @cached_property
     def tickets(self) -> Loader:
-        return Loader(self.upstreams.tickets, self._reading)
+        return Loader(self.upstreams.tickets, self._batches)
 
     @cached_property
     def documents(self) -> Loader:
-        return Loader(self.upstreams.documents, self._reading)
+        return Loader(self.upstreams.documents, self._batches)
 
     def release(self) -> None:
         """Loaders and what they gave know each other."""
-        for reading in self._reading:
-            reading.cancel()
+        self._batches.end()
         self.__dict__.clear()
 
 
