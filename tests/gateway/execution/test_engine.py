@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Annotated, Any, Union
 
+import msgspec
 import pytest
 import strawberry
 from aiodataloader import DataLoader
@@ -24,7 +25,8 @@ from gateway.execution.columns import Block, Column
 from gateway.execution.engine import Engine
 from gateway.execution.policy import PolicyExecutor
 from gateway.limits import MAX_DEPTH
-from tests.gateway.execution.asking import Schema, ask, context, planned, said
+from sources.ports.errors import SourceBadResponse
+from tests.gateway.execution.asking import Schema, ask, context, planned, said, shown
 
 RULE = (frozenset({"some:scope"}),)
 
@@ -740,3 +742,55 @@ async def test_a_denied_field_below_several_types_is_told_at_the_first_row_that_
     expected, found, _, _ = await both(text, shown=shown, denied=denied)
     assert found == expected
     assert [path for _, path in found[1]] == [["shown", 1, "title"], ["shown", 1, "query", "echo"]]
+
+
+# -- attributes that are worked out on reading ------------------------------------------------------------------
+
+
+class LateRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record whose amount is made of the vendor's words when it is read."""
+
+    number: int
+    words: str
+    read: list[int]
+
+    @property
+    def amount(self) -> int:
+        """Not every word is a number."""
+        self.read.append(self.number)
+        try:
+            return int(self.words)
+        except ValueError as error:
+            raise SourceBadResponse("erp", "an amount that is no number") from error
+
+
+@strawberry.type
+class Late:
+    """As the graph shows it."""
+
+    number: int | None
+    amount: int | None
+
+
+@strawberry.type
+class LateQuery:
+    """Its root."""
+
+    @strawberry.field
+    def rows(self, info: strawberry.Info) -> list[Late | None] | None:
+        """Of the context."""
+        return list(info.context.rows)
+
+
+async def test_an_attribute_that_cannot_be_read_nulls_its_own_place_with_the_error_of_its_source() -> None:
+    read: list[int] = []
+    rows = [LateRecord(number, words, read) for number, words in enumerate(["5", "five", "6"])]
+    answer = await planned(Schema(query=LateQuery), "{ rows { number amount } }", context=context(rows=rows))
+    assert shown(answer.data)["rows"] == [
+        {"number": 0, "amount": 5},
+        {"number": 1, "amount": None},
+        {"number": 2, "amount": 6},
+    ]
+    (error,) = formatted(answer.errors or (), "id")
+    assert (error["path"], error["extensions"]["code"]) == (["rows", 1, "amount"], "SOURCE_BAD_RESPONSE")
+    assert read == [0, 1, 2] * 2  # once by graphql-core, when the document came first, and once by columns
