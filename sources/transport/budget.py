@@ -356,11 +356,11 @@ class Budget:
                 return inf
         room = True
         for meter, window in lane.windows:
-            allowed = meter.allowed[urgency] if among == 1 else meter.allowed_to(urgency, among)
+            allowed, mine = meter.allowed[urgency], meter.part_allowed
+            if among > 1:
+                allowed, mine = meter.allowed_to(urgency, among), self._part_of(meter, among)
             if organisation is not None and meter.divided:
-                part = meter.parts.get(organisation) or meter.part(organisation)
-                mine = meter.part_allowed if among == 1 else self._part_of(meter, among)
-                used = part.count(now)
+                used = (meter.parts.get(organisation) or meter.part(organisation)).count(now)
                 if 2 * (used - 1) >= mine:
                     allowed = min(allowed, meter.allowed_to(Urgency.DASHBOARD, among))
                     room = room and used <= mine
