@@ -21,6 +21,7 @@ from sources.ports.common import (
     Word,
 )
 from sources.ports.errors import SourceError
+from sources.ports.later import Later
 
 
 class InvoiceStatus(Word):
@@ -80,26 +81,12 @@ class InvoiceCredit(msgspec.Struct, frozen=True, gc=False):
     applied: Money | None
 
 
-class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
-    """A sales invoice. ``customer`` is the accounting system's own customer.
+class InvoiceDetails(msgspec.Struct, frozen=True, gc=False):
+    """What an invoice says beside what lists of invoices mostly show. Amounts are the vendor's numbers."""
 
-    Amounts are kept as the vendor's numbers and become Money when they are read: a dashboard shows one of the six on
-    thousands of rows.
-    """
-
-    ref: Ref
-    customer: Ref
-    number: str | None
-    status: InvoiceStatus
-    source_status: str | None
-    """The vendor's own word."""
     reference: str | None = None
-    issue_date: date | None = None
-    due_date: date | None = None
-    currency: str | None = None
     net_value: Decimal | None = None
     tax_value: Decimal | None = None
-    total_value: Decimal | None = None
     due_value: Decimal | None = None
     paid_value: Decimal | None = None
     credited_value: Decimal | None = None
@@ -108,17 +95,31 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[InvoiceLine, ...] = ()
     payments: tuple[InvoicePayment, ...] = ()
     credits: tuple[InvoiceCredit, ...] = ()
+
+
+class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
+    """A sales invoice. ``customer`` is the accounting system's own customer.
+
+    A dashboard shows a few fields of thousands of invoices: those are held, the others are read from the answer when they are
+    asked for, and raise SourceBadResponse where the vendor sent what does not fit. Amounts become Money then.
+    """
+
+    ref: Ref
+    customer: Ref
+    number: str | None
+    status: InvoiceStatus
+    source_status: str | None
+    """The vendor's own word."""
+    details: Later[InvoiceDetails]
+    issue_date: date | None = None
+    due_date: date | None = None
+    currency: str | None = None
+    total_value: Decimal | None = None
     custom: dict[str, Any] = {}
 
-    @property
-    def net(self) -> Money | None:
-        """Without tax."""
-        return Money.of(self.net_value, self.currency)
-
-    @property
-    def tax(self) -> Money | None:
-        """Tax alone."""
-        return Money.of(self.tax_value, self.currency)
+    def alone(self) -> "InvoiceRecord":
+        """The same, to be kept: it holds on to nothing of the answer that it came in."""
+        return msgspec.structs.replace(self, details=self.details.alone(self.ref.id))
 
     @property
     def total(self) -> Money | None:
@@ -126,19 +127,63 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
         return Money.of(self.total_value, self.currency)
 
     @property
+    def net(self) -> Money | None:
+        """Without tax."""
+        return Money.of(self._details.net_value, self.currency)
+
+    @property
+    def tax(self) -> Money | None:
+        """Tax alone."""
+        return Money.of(self._details.tax_value, self.currency)
+
+    @property
     def amount_due(self) -> Money | None:
         """Still to pay."""
-        return Money.of(self.due_value, self.currency)
+        return Money.of(self._details.due_value, self.currency)
 
     @property
     def amount_paid(self) -> Money | None:
         """Paid so far."""
-        return Money.of(self.paid_value, self.currency)
+        return Money.of(self._details.paid_value, self.currency)
 
     @property
     def amount_credited(self) -> Money | None:
         """Credited so far."""
-        return Money.of(self.credited_value, self.currency)
+        return Money.of(self._details.credited_value, self.currency)
+
+    @property
+    def reference(self) -> str | None:
+        """The customer's order number or the like."""
+        return self._details.reference
+
+    @property
+    def amounts_include_tax(self) -> bool | None:
+        """Are the lines' amounts with tax?"""
+        return self._details.amounts_include_tax
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the vendor last changed it."""
+        return self._details.updated_at
+
+    @property
+    def lines(self) -> tuple[InvoiceLine, ...]:
+        """What was sold, in the vendor's order."""
+        return self._details.lines
+
+    @property
+    def payments(self) -> tuple[InvoicePayment, ...]:
+        """Money received."""
+        return self._details.payments
+
+    @property
+    def credits(self) -> tuple[InvoiceCredit, ...]:
+        """Credit notes applied."""
+        return self._details.credits
+
+    @property
+    def _details(self) -> InvoiceDetails:
+        return self.details.of(self.ref.id)
 
 
 class InvoiceOrder(Word):

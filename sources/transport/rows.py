@@ -45,8 +45,6 @@ class Rows(msgspec.Struct, frozen=True):
     name: str
     kind: str
     id: str
-    check: Callable[[Sequence[Any]], object] | None = None
-    """Raises ValueError or SourceBadResponse where one of these rows is none, though its types let it pass."""
     within: "Rows | None" = None
     """A list inside each row, whose members are dropped alone as well."""
 
@@ -90,10 +88,9 @@ class Pages(Generic[T]):
             page = self._decoder.decode(body)
         except (msgspec.ValidationError, RecursionError):
             return self._slowly(body, drop)
-        dropped = 0
         for one in self._lists:
-            dropped += one.settle(getattr(page, one.name), drop)
-        return page, dropped
+            one.settle(getattr(page, one.name))
+        return page, 0
 
     def _slowly(self, body: bytes, drop: Callable[[str, str | None], None]) -> tuple[T, int]:
         loose = self._loose.decode(body)
@@ -102,13 +99,14 @@ class Pages(Generic[T]):
         for one in self._lists:
             rows, missing = one.fitting(given[one.name], drop)
             given[one.name] = rows
-            dropped += missing + one.settle(rows, drop)
+            one.settle(rows)
+            dropped += missing
         return self._page(**given), dropped
 
 
 class _List:
     def __init__(self, page: Any, rows: Rows, float_hook: Callable[[str], Any] | None) -> None:
-        self.name, self._kind, self._check = rows.name, rows.kind, rows.check
+        self.name, self._kind = rows.name, rows.kind
         (element,) = get_args(_field(page, rows.name).type)
         allowed = [one for one in get_args(element) or (element,) if one is not NoneType]
         self._holes = NoneType in get_args(element)
@@ -123,17 +121,8 @@ class _List:
             holder = field.type
         self._inner = Pages(row, rows.within, float_hook=float_hook) if rows.within else None
 
-    def settle(self, rows: list[Any], drop: Callable[[str, str | None], None]) -> int:
-        """Takes out, in place, what comes twice and what the check refuses; how many the check refused."""
-        before = len(rows)
-        dropped = 0
-        if self._check is not None:
-            try:
-                self._check(rows)
-            except (ValueError, SourceBadResponse):
-                dropped = self._refuse(rows, self._check, drop)
-                if dropped == before:
-                    raise
+    def settle(self, rows: list[Any]) -> None:
+        """Takes out, in place, what comes twice."""
         if self._holes:
             seen: set[Any] = set()
             for place, row in enumerate(rows):
@@ -146,24 +135,6 @@ class _List:
             for row in rows:
                 once.setdefault(self._id(row), row)
             rows[:] = once.values()
-        return dropped
-
-    def _refuse(
-        self,
-        rows: list[Any],
-        check: Callable[[Sequence[Any]], object],
-        drop: Callable[[str, str | None], None],
-    ) -> int:
-        kept = []
-        for row in rows:
-            try:
-                check([row])
-                kept.append(row)
-            except (ValueError, SourceBadResponse):
-                drop(self._kind, str(self._id(row)))
-        dropped = len(rows) - len(kept)
-        rows[:] = kept
-        return dropped
 
     def fitting(
         self, raws: Sequence[msgspec.Raw], drop: Callable[[str, str | None], None]

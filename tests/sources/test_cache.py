@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,10 +17,12 @@ from sources.layers.cache.lifetimes import KindSeconds, Lifetimes
 from sources.layers.cache.memory import Entry, Memory
 from sources.layers.cache.ports import CachedCrm, CachedHelpdesk
 from sources.layers.cache.second import Codec
-from sources.ports.common import CustomField, Page, Ref, Scalar, Window
+from sources.ports.common import CustomField, Key, Money, Page, Ref, Scalar, Window
 from sources.ports.crm import AccountQuery, ContactQuery
-from sources.ports.errors import SourceError, SourceTimeout, SourceUnavailable
+from sources.ports.erp import InvoiceDetails, InvoiceLine, InvoicePayment, InvoiceRecord, InvoiceStatus
+from sources.ports.errors import SourceBadResponse, SourceError, SourceTimeout, SourceUnavailable
 from sources.ports.helpdesk import CommentQuery, TicketQuery
+from sources.ports.later import Alone
 from sources.registry import Kind, row
 from sources.sandbox.server import Sandbox, serve
 from sources.sandbox.world import World
@@ -441,6 +445,51 @@ async def test_what_one_process_read_another_takes_from_redis_with_every_value_a
                     await stranger.accounts(bench.refs(0))
                 spent += 1
                 assert bench.calls == spent
+
+
+def invoice(details: Alone[InvoiceDetails]) -> InvoiceRecord:
+    customer = Ref("xero", "c")
+    return InvoiceRecord(Ref("xero", "i"), customer, "INV-1", InvoiceStatus.OPEN, None, details, custom={})
+
+
+async def test_parts_of_a_record_that_nobody_has_read_are_read_for_redis_and_come_back_as_they_were() -> None:
+    line = InvoiceLine("l", "GBP", "Support", Decimal("2.0"), Decimal("20"), None, Decimal("40.00"))
+    paid = InvoicePayment("p", date(2026, 4, 1), Money(Decimal("5.10"), "GBP"))
+    details = InvoiceDetails(
+        "PO 7",
+        Decimal("40.00"),
+        updated_at=datetime(2026, 4, 1, 9, tzinfo=UTC),
+        lines=(line,),
+        payments=(paid,),
+    )
+    memory = Memory(100_000)
+    place = (memory.shelf("xero", "Invoice", ("a question",)), Ref("xero", "c"))
+    page = Page([invoice(Alone(b"x", lambda text: details))], [Key("2026-04-01", "i")])
+
+    text = codec(fields=()).encoded(page, 5.0)
+    assert text is not None
+    found = codec(fields=()).decoded(place, text)
+
+    assert found is not None
+    read_at, other = found
+    assert (read_at, other.keys, other.rows[0].details.value) == (5.0, page.keys, details)
+    assert other.rows[0].lines[0].amount == Money(Decimal("40.00"), "GBP")
+
+
+async def test_what_cannot_be_read_whole_is_kept_here_as_it_came_and_not_shared() -> None:
+    def unfit(text: bytes) -> InvoiceDetails:
+        raise SourceBadResponse("xero", "a line is none")
+
+    memory = Memory(100_000)
+    place = (memory.shelf("xero", "Invoice", None), Ref("xero", "i"))
+
+    memory.put(place, Entry(invoice(Alone(b"x" * 20_000, unfit)), 0.0, 1.0, 0.0))
+
+    assert memory.size > 20_000
+    entry = memory.get(place)
+    assert entry is not None
+    assert entry.value.number == "INV-1"
+    assert codec(fields=()).encoded(entry.value, 0.0) is None
 
 
 async def test_what_another_process_has_read_stands_in_while_the_source_fails(bench: Bench) -> None:

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from sources.ports.common import Condition, Criterion, CustomField, Direction, Ref, Scalar, Window
-from sources.ports.erp import InvoiceOrder, InvoiceQuery, InvoiceRecord, InvoiceStatus
+from sources.ports.common import Condition, Criterion, CustomField, Direction, Money, Ref, Scalar, Window
+from sources.ports.erp import InvoiceDetails, InvoiceOrder, InvoiceQuery, InvoiceRecord, InvoiceStatus
 from sources.ports.errors import (
     ConsentNeeded,
     InvalidRequest,
@@ -25,6 +25,7 @@ from sources.ports.errors import (
     SourceRejected,
     SourceTimeout,
 )
+from sources.ports.later import Alone
 from sources.ports.tokens import Tokens
 from sources.sandbox.server import Running, serve
 from sources.transport.deadline import deadline
@@ -768,7 +769,8 @@ def test_a_status_that_nobody_knows_yet_keeps_its_own_word():
         no_drop,
     )
 
-    assert invoice(answer.invoices[0], own_fields, Customers()) == InvoiceRecord(
+    details = Alone(InvoiceDetails())
+    assert invoice(answer.invoices[0], details, own_fields, Customers()) == InvoiceRecord(
         ref=Ref("xero", "i"),
         customer=Ref("xero", "c"),
         number=None,
@@ -776,7 +778,72 @@ def test_a_status_that_nobody_knows_yet_keeps_its_own_word():
         source_status="HELD",
         currency="GBP",
         total_value=Decimal("48"),
+        details=details,
     )
+
+
+# Details, which are read when they are asked for
+
+
+def answered(*rows: str) -> Answer:
+    """A page of invoices, each with an id, a type and a contact beside what is given."""
+    whole = ",".join(
+        f'{{"InvoiceID":"{place}","Type":"ACCREC","Contact":{{"ContactID":"c"}},{row}}}'
+        for place, row in enumerate(rows)
+    )
+    pages = '"pagination":{"page":1,"pageSize":9,"pageCount":1,"itemCount":9}'
+    return Answer(200, {}, f'{{{pages},"Invoices":[{whole}]}}'.encode())
+
+
+def records_of(place: Place, answer: Answer) -> list[InvoiceRecord]:
+    erp = place.connect()
+    page, _ = erp._http.page(answer, erp._own.pages)
+    return erp._records(page.invoices, answer.body, Customers())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"LineItems":{"a":1}',
+        '"LineItems":[{"Quantity":"many"}]',
+        '"AmountDue":"twelve"',
+        '"UpdatedDateUTC":"yesterday"',
+        '"Payments":[{"PaymentID":"p","Date":"soon"}]',
+    ],
+)
+async def test_details_that_do_not_fit_are_an_error_where_they_are_read_and_nowhere_else(place, wrong):
+    line = '"CurrencyCode":"GBP","Total":12,"AmountDue":12,"LineItems":[{"Description":"Support","LineAmount":12}]'
+
+    bad, good = records_of(place, answered(f'"InvoiceNumber":"INV-1",{wrong}', line))
+
+    assert bad.number == "INV-1"
+    for record in (bad, bad.alone()):
+        with pytest.raises(SourceBadResponse) as failure:
+            assert record.lines
+        assert "twelve" not in str(failure.value)
+        with pytest.raises(SourceBadResponse):
+            assert record.amount_due
+    for record in (good, good.alone()):
+        assert (record.total, record.amount_due) == (Money(Decimal("12.00"), "GBP"),) * 2
+        assert [(one.description, one.amount) for one in record.lines] == [("Support", record.total)]
+
+
+async def test_an_invoice_with_a_date_that_is_none_is_dropped_alone(place):
+    records = records_of(place, answered('"Date":"/Date(0)/"', '"DueDate":"tomorrow"', '"Date":null'))
+
+    assert [(record.ref.id, record.issue_date) for record in records] == [
+        ("0", date(1970, 1, 1)),
+        ("2", None),
+    ]
+
+
+async def test_an_invoice_that_is_kept_holds_on_to_no_other(place):
+    first, second = records_of(place, answered('"Reference":"PO 1"', '"Reference":"PO 2"'))
+    kept = first.alone()
+
+    assert kept.details.given == b'{"InvoiceID":"0","Reference":"PO 1"}'
+    assert (kept.reference, second.reference) == ("PO 1", "PO 2")
+    assert kept.details.given == InvoiceDetails(reference="PO 1")
 
 
 # The sandbox's own faithfulness

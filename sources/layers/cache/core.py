@@ -29,6 +29,7 @@ from sources.ports.errors import (
     SourceUnavailable,
 )
 from sources.ports.histogram import AGE_SECONDS, Histogram
+from sources.ports.later import alone
 from sources.ports.trace import UNSEEN, Span, here, span, unseen
 
 FAILED = (SourceUnavailable, SourceRateLimited, SourceRejected, SourceBadResponse)
@@ -295,9 +296,12 @@ class Cache:
             flight.given[item] = Given(answer, read_at, live=True)
             if isinstance(answer, SourceError) or not seconds or begun != self._forgettings:
                 continue
-            self._keep(shelf, item, answer, read_at, seconds)
+            own = alone(answer)
+            self._keep(shelf, item, own, read_at, seconds)
             if self._second is not None and self._codec is not None:
-                kept[self._codec.key((shelf, item))] = self._codec.encoded(answer, read_at)
+                text = self._codec.encoded(own, read_at)
+                if text is not None:
+                    kept[self._codec.key((shelf, item))] = text
         if kept and self._second is not None:
             longest = max(seconds + self.lifetimes.stale_while_revalidate, self.lifetimes.stale_if_error)
             self._second.put(kept, longest, () if second is None else second.claims())

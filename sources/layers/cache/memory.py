@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from sources.ports.common import Page
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=attrgetter("given")).encode  # parts of records, read or not
 _OBJECTS = 3
 """How much larger a record is as Python's objects than as MessagePack, about (64-bit CPython 3.11)."""
 _ENTRY = 400

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args, get_origin
 
 import msgspec
 
@@ -13,7 +13,9 @@ from sources.ports.common import CustomField, Page, Ref, Scalar
 from sources.ports.crm import AccountRecord, ContactRecord
 from sources.ports.documents import DocumentRecord, DocumentVersion
 from sources.ports.erp import Balance, InvoiceRecord
+from sources.ports.errors import SourceBadResponse
 from sources.ports.helpdesk import ArticleRecord, CommentRecord, TicketRecord
+from sources.ports.later import Alone, Later
 
 RECORDS: Mapping[str, Any] = {
     "Account": AccountRecord,
@@ -72,7 +74,7 @@ class Codec:
             for type_name in RECORDS
         ]
         self._decoders: dict[tuple[str, str], msgspec.msgpack.Decoder[Any]] = {}
-        self._encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+        self._encode = msgspec.msgpack.Encoder(decimal_format="string", enc_hook=_read).encode
 
     def key(self, place: Place) -> str:
         shelf, item = place
@@ -93,9 +95,12 @@ class Codec:
     def of_source(self, source: str) -> Sequence[str]:
         return [self._prefixes[source]] if source in self._prefixes else []
 
-    def encoded(self, value: Any, read_at: float) -> bytes:
-        """``value`` may be None: there is no such record."""
-        return self._encode((read_at, value))
+    def encoded(self, value: Any, read_at: float) -> bytes | None:
+        """``value`` may be None: there is no such record. None where a part of it cannot be read."""
+        try:
+            return self._encode((read_at, value))
+        except SourceBadResponse:
+            return None
 
     def decoded(self, place: Place, text: bytes) -> tuple[float, Any] | None:
         """The time and the value; None where it cannot be read."""
@@ -104,7 +109,7 @@ class Codec:
         decoder = self._decoders.get((shelf.type_name, shape))
         if decoder is None:
             type_: Any = _typed(RECORDS[shelf.type_name], shape)
-            decoder = msgspec.msgpack.Decoder(tuple[float, type_])
+            decoder = msgspec.msgpack.Decoder(tuple[float, type_], dec_hook=_made)
             self._decoders[shelf.type_name, shape] = decoder
         try:
             read_at, value = decoder.decode(text)
@@ -161,5 +166,27 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-_SHAPE = repr(sorted((name, str(msgspec.json.schema(record))) for name, record in RECORDS.items()))
+def _read(later: Any) -> Any:
+    """Records that are kept have their parts alone."""
+    return later.value
+
+
+def _made(type_: Any, value: Any) -> Any:
+    (part,) = get_args(type_)
+    return Alone(msgspec.convert(value, part))
+
+
+def _described(record: Any) -> str:
+    parts = [
+        get_args(field.type)[0] for field in msgspec.structs.fields(record) if get_origin(field.type) is Later
+    ]
+    return str(
+        [
+            msgspec.json.schema(one, schema_hook=lambda later: {"title": later.__name__})
+            for one in (record, *parts)
+        ]
+    )
+
+
+_SHAPE = repr(sorted((name, _described(record)) for name, record in RECORDS.items()))
 """Every name and type of every record."""

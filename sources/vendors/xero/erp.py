@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from operator import attrgetter
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -20,6 +21,7 @@ from sources.transport.fanin import Slice, Span, windows_of
 from sources.transport.http import Auth, HeaderAuth, HttpClient
 from sources.transport.limits import SourceSettings
 from sources.transport.oauth import ClientCredentials, StoredRefreshToken, TokenEndpoint
+from sources.transport.rows import sifted
 from sources.transport.traffic import Traffic
 from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
@@ -29,12 +31,15 @@ from sources.vendors.xero.rows import (
     CONTACTS,
     DELETED,
     NAME,
+    OWED,
     SALE,
     ConnectionRow,
     ContactRow,
     Customers,
     InvoiceRow,
+    OwedRow,
     OwnFields,
+    PageDetails,
     calendar_date,
     customer,
     invoice,
@@ -257,9 +262,10 @@ class Xero:
         found: dict[str, InvoiceRecord] = {}
         customers = Customers()
         for answer in answers:
-            for row in self._http.page(answer, self._own.pages)[0].invoices:
-                if row.type == SALE and row.status != DELETED:
-                    found[row.invoice_id] = invoice(row, self._own, customers)
+            page, _ = self._http.page(answer, self._own.pages)
+            sales = [row for row in page.invoices if row.type == SALE and row.status != DELETED]
+            for record in self._records(sales, answer.body, customers):
+                found[record.ref.id] = record
         return [found.get(where.uuid(ref.id) or "") for ref in refs]
 
     async def invoices_of(
@@ -284,7 +290,7 @@ class Xero:
                 ("unitdp", "4"),
             ]
 
-        own, owners = self._own, Customers()
+        owners = Customers()
 
         async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[InvoiceRecord]:
             answer = await self._http.call(
@@ -295,7 +301,7 @@ class Xero:
             )
             rows, _ = self._http.page(answer, self._own.pages)
             # At once, and not when all is read: the rows make room for the next, and are still at hand.
-            records = [invoice(row, own, owners) for row in rows.invoices]
+            records = self._records(rows.invoices, answer.body, owners)
             return Slice(records, rows.pagination.page < rows.pagination.page_count)
 
         longest = "9" * 15 + ".0000" if query.order is InvoiceOrder.TOTAL else "9999-12-31"
@@ -389,7 +395,17 @@ class Xero:
                 return rows
             page += 1
 
-    async def _open_invoices(self, ids: Sequence[str]) -> AsyncIterator[InvoiceRow]:
+    def _records(self, rows: Sequence[InvoiceRow], body: bytes, owners: Customers) -> list[InvoiceRecord]:
+        """Of rows of this page. One with a date that is none is dropped alone."""
+        details, own = PageDetails(body), self._own
+        made = sifted(rows, lambda row: invoice(row, details, own, owners), self._refused)
+        return [record for record in made if record is not None]
+
+    def _refused(self, row: InvoiceRow | OwedRow) -> None:
+        self._http.drop("invoice", row.invoice_id)
+
+    async def _open_invoices(self, ids: Sequence[str]) -> AsyncIterator[tuple[OwedRow, date | None]]:
+        """Each with the day by which it is to be paid."""
         seen: set[str] = set()
         page = 1
         while True:
@@ -407,11 +423,12 @@ class Xero:
                 ],
                 route="Invoices",
             )
-            rows, _ = self._http.page(answer, self._own.pages)
-            for row in rows.invoices:
-                if row.invoice_id not in seen:
-                    seen.add(row.invoice_id)
-                    yield row
+            rows, _ = self._http.page(answer, OWED)
+            dated = sifted(rows.invoices, lambda row: (row, calendar_date(row.due_date)), self._refused)
+            for owed in dated:
+                if owed is not None and owed[0].invoice_id not in seen:
+                    seen.add(owed[0].invoice_id)
+                    yield owed
             if rows.pagination.page >= rows.pagination.page_count or not rows.invoices:
                 return
             page += 1
@@ -419,14 +436,13 @@ class Xero:
     async def _balances(self, ids: Sequence[str], today: date) -> dict[str, Sequence[Balance]]:
         owed: dict[str, dict[str, list[tuple[Decimal, bool]]]] = {customer_id: {} for customer_id in ids}
         strays = 0
-        async for row in self._open_invoices(ids):
+        async for row, due in self._open_invoices(ids):
             by_currency = owed.get(row.contact.contact_id)
             if by_currency is None:
                 strays += 1
                 continue
             if not row.amount_due or not row.currency_code:
                 continue
-            due = calendar_date(row.due_date)
             by_currency.setdefault(row.currency_code, []).append(
                 (row.amount_due, due is not None and due < today)
             )
@@ -464,6 +480,7 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+@lru_cache(maxsize=4096)
 def _day(day: date | None) -> str:
     return day.isoformat() if day else ""
 
