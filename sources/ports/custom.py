@@ -31,16 +31,16 @@ def _boolean(field: CustomField, raw: Any) -> bool:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(raw).lower()]
 
 
-def _datetime(field: CustomField, raw: Any) -> datetime:
-    text = str(raw)
-    if text.lstrip("-").isdigit() and len(text) > 8:
+def moment(text: str) -> datetime:
+    """ISO 8601 text, in UTC where it names no zone, or epoch milliseconds. Raises ValueError or OverflowError."""
+    if len(text) > 8 and text.lstrip("-").isdigit():
         return datetime.fromtimestamp(int(text) / 1000, UTC)
     value = datetime.fromisoformat(text)
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _date(field: CustomField, raw: Any) -> date:
-    return _datetime(field, raw).date() if len(str(raw)) > 10 else date.fromisoformat(str(raw))
+    return moment(str(raw)).date() if len(str(raw)) > 10 else date.fromisoformat(str(raw))
 
 
 def _int(field: CustomField, raw: Any) -> int:
@@ -57,6 +57,6 @@ _READERS = {
     Scalar.BOOLEAN: _boolean,
     Scalar.DECIMAL: lambda field, raw: Decimal(str(raw)),
     Scalar.DATE: _date,
-    Scalar.DATETIME: _datetime,
+    Scalar.DATETIME: lambda field, raw: moment(str(raw)),
     Scalar.ENUM: _enum,
 }

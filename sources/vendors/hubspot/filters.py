@@ -17,12 +17,13 @@ FILTERS_CAP = 6
 TEXT_CAP = 3_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _ORDERED = frozenset({Scalar.INT, Scalar.FLOAT, Scalar.DECIMAL, Scalar.DATE, Scalar.DATETIME})
 
 
 def milliseconds(moment: datetime) -> int:
     """Since 1970, rounded down: what HubSpot filters and sorts times by."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 class Filters:

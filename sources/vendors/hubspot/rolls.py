@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
+
+import msgspec
 
 from sources.ports.common import Direction, Key, Page, Window
 from sources.ports.errors import InvalidRequest, SourceBadResponse, SourceError
@@ -28,7 +29,7 @@ async def pages_by_id(
     listings: dict[str, Listing],
     window: Window,
     direction: Direction,
-    properties: Sequence[str],
+    properties: msgspec.Raw,
 ) -> dict[str, Page[Row] | SourceError]:
     """The window of each account's contacts by number of id. Only contacts that a page needs are read, and one more
     to know whether others follow. Oldest first, a long list of ids is read only as far as needed."""
@@ -88,11 +89,12 @@ class _Roll:
             self._failed = self.listing.error
             return
         ids = [int(one) for one in self.listing.ids]
-        if self._descending or not all(a < b for a, b in pairwise(ids)):
+        ordered = sorted(set(ids))
+        if self._descending or ids != ordered:
             if self._filled:
                 self._failed = SourceBadResponse(SOURCE, "the associations of an account came out of order")
             elif self.listing.after is None:
-                self._queue.extend(filter(self._inside, sorted(set(ids), reverse=self._descending)))
+                self._queue.extend(filter(self._inside, reversed(ordered) if self._descending else ordered))
             return
         self._queue.extend(filter(self._inside, ids[self._filled :]))
         self._filled = len(ids)
