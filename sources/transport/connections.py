@@ -39,6 +39,8 @@ _UNASKED = [b"Expect:", b"Content-Type:"]
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 """RFC 9110, 5.6.2."""
 
+_END_OF_HEAD = re.compile(r"\n\r?\n").search
+
 _NOT_IN_A_VALUE = re.compile(r"[\r\n\0]").search
 
 
@@ -68,10 +70,14 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_lower", "_text")
 
     def __init__(self, head: bytes) -> None:
-        """``head``: status line and headers as they came, those of interim answers before them, a trailer behind them."""
+        """``head``: status line and headers as they came, those of interim answers before them, a trailer behind them. Raises
+        BrokenOff for one that does not end: libcurl takes that for an answer without a body."""
         text = head.decode("latin-1")
-        last = text.rfind("\nHTTP/")
-        self._text = text[last + 1 : text.find("\r\n\r\n", last + 1) + 2]
+        start = text.rfind("\nHTTP/") + 1
+        end = _END_OF_HEAD(text, start)
+        if end is None:
+            raise BrokenOff("cut off")
+        self._text = text[start : end.start() + 1]
         self._lower = self._text.lower()
 
     def __getitem__(self, name: str) -> str:
@@ -86,7 +92,7 @@ class Headers(Mapping[str, str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(
-            dict.fromkeys(line.partition(":")[0] for line in self._lower.split("\r\n")[1:] if ":" in line)
+            dict.fromkeys(line.partition(":")[0] for line in self._lower.split("\n")[1:] if ":" in line)
         )
 
     def __len__(self) -> int:
@@ -239,7 +245,6 @@ class _Line:
             (pycurl.PROXY, ""),  # nor the environment's
             (pycurl.PATH_AS_IS, 1),
             (pycurl.MAXAGE_CONN, KEPT_SECONDS),
-            (pycurl.MAXFILESIZE_LARGE, most_bytes),
             (pycurl.BUFFERSIZE, _PART_BYTES),
             (pycurl.OPENSOCKETFUNCTION, self._open),
             (pycurl.HEADERFUNCTION, self._lines.append),
@@ -249,7 +254,10 @@ class _Line:
             curl.setopt(option, value)
         if method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
-        elif self._sends:
+        else:
+            # Not for HEAD, which may be told of any size.
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, most_bytes)
+        if self._sends:
             curl.setopt(pycurl.POST, 1)
             curl.setopt(pycurl.CUSTOMREQUEST, method)
 
@@ -308,6 +316,7 @@ class _Line:
         if self._answered is not None:
             with suppress(pycurl.error):  # it was done just now
                 self._multi.remove_handle(self._curl)
+        self._answered = None
         self._multi.close()
         self._curl.close()
         for one in self._opened:
