@@ -319,6 +319,7 @@ class _Line:
         self._answered = None
         self._multi.close()
         self._curl.close()
+        del self._multi, self._curl  # which know this line by their callbacks
         for one in self._opened:
             one.close()
 
@@ -338,7 +339,7 @@ class _Line:
             kept = self._curl.getinfo(pycurl.ACTIVESOCKET)
             multi.remove_handle(self._curl)
             code = failed[0][1] if failed else 0
-            if kept != self._descriptor:
+            if self._opened or kept != self._descriptor:
                 self._keep(kept)
         except pycurl.error:  # a fault of ours or of libcurl's
             code = pycurl.E_FAILED_INIT
