@@ -92,14 +92,16 @@ class Done(msgspec.Struct, frozen=True):
     denied: tuple[str, ...] = ()
 
 
-class Reading:
+_OK = Done()
+
+
+class Reading(msgspec.Struct, eq=False):
     """A read that is recorded when the block ends; ``done`` is how."""
 
-    __slots__ = ("_record", "_touched", "_trail", "done")
-
-    def __init__(self, trail: "AuditTrail", record: AuditRecord, touched: Touched) -> None:
-        self._trail, self._record, self._touched = trail, record, touched
-        self.done = _OK
+    _trail: "AuditTrail"
+    _record: AuditRecord
+    _touched: Touched
+    done: Done = _OK
 
     def __enter__(self) -> Self:
         return self
@@ -491,7 +493,6 @@ def done_of(body: Mapping[str, Any], ran: bool, touched: Touched | None = None) 
     return Done(outcome, tuple(sorted(codes)), tuple(sorted(denied)))
 
 
-_OK = Done()
 FAILED = Done(AuditOutcome.FAILED, ("SOURCE_UNAVAILABLE",))
 """It could not be told what the caller may see, or not be recorded."""
 LEFT = Done(AuditOutcome.UNKNOWN, ("CANCELLED",))
