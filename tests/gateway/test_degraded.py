@@ -3,11 +3,16 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import cast
 
+import pytest
 import pytest_asyncio
 
 from gateway.check import check_redis, check_running
 from gateway.settings import RedisSettings
+from sources.layers.cache.lifetimes import Lifetimes
 from sources.sandbox.world import World
 from tests.conftest import fresh_database
 from tests.door import Answer, Door, open_door
@@ -98,3 +103,27 @@ async def test_redis_is_checked_where_it_is_configured() -> None:
 
     assert ((await check_redis(None)).ok, there.ok, away.ok) == (None, True, False)
     assert "see [redis] url" in away.detail
+
+
+LINES = """query($id: ID!) { account(id: $id) { invoices(first: 20) { nodes { number total { amount } lines { quantity } } } } }"""
+
+
+@pytest.mark.parametrize("cache", [None, Lifetimes()], ids=["live", "remembered"])
+async def test_a_line_that_does_not_fit_is_the_error_of_its_invoices_lines_alone(
+    world: World, postgres: str, cache: Lifetimes | None
+) -> None:
+    issued = [row for row in world.invoices_by_account[0] if row.status in ("AUTHORISED", "PAID")]
+    bad = max(issued, key=lambda row: row.issue_date)
+    line = replace(bad.lines[0], quantity=cast("Decimal", "many"))
+    spoiled = tuple(replace(row, lines=(line,)) if row is bad else row for row in world.invoices)
+    async with (
+        fresh_database(postgres) as url,
+        open_door(replace(world, invoices=spoiled), url, cache=cache) as door,
+    ):
+        for _ in range(2):
+            answer = await door.ask("owner-harbour", LINES, {"id": door.account_id(0)})
+            nodes = answer.data["account"]["invoices"]["nodes"]
+            (place,) = [place for place, node in enumerate(nodes) if node["number"] == bad.number]
+            assert answer.codes() == [(f"account.invoices.nodes.{place}.lines", "SOURCE_BAD_RESPONSE")]
+            assert (nodes[place]["lines"], bool(nodes[place]["total"])) == (None, True)
+            assert all(node["lines"] for node in nodes if node["number"] != bad.number)

@@ -291,17 +291,17 @@ def details(text: bytes) -> InvoiceDetails:
         raise SourceBadResponse(NAME, f"unexpected answer: {reason}") from error
     currency = row.currency_code
     return InvoiceDetails(
-        reference=row.reference or None,
-        net_value=row.sub_total,
-        tax_value=row.total_tax,
-        due_value=row.amount_due,
-        paid_value=row.amount_paid,
-        credited_value=row.amount_credited,
-        amounts_include_tax=_TAX_INCLUDED.get(row.line_amount_types or ""),
-        updated_at=instant(row.updated_date_utc),
-        lines=tuple([_line(line, currency) for line in row.line_items]),
-        payments=tuple([_payment(paid, currency) for paid in row.payments if paid.status != DELETED]),
-        credits=tuple([_credit(note, currency) for note in row.credit_notes]),
+        row.reference or None,
+        row.sub_total,
+        row.total_tax,
+        row.amount_due,
+        row.amount_paid,
+        row.amount_credited,
+        _TAX_INCLUDED.get(row.line_amount_types or ""),
+        instant(row.updated_date_utc),
+        tuple([_line(line, currency) for line in row.line_items]),
+        tuple([_payment(paid, currency) for paid in row.payments if paid.status != DELETED]),
+        tuple([_credit(note, currency) for note in row.credit_notes]),
     )
 
 
