@@ -48,8 +48,9 @@ Params = Sequence[tuple[str, str]]
 
 _SECONDS = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{1,18})?\s*").fullmatch
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
-"""Text that stays as it is in a query: most names, numbers and ids."""
+# What stays as it is in a query, as most names and values do; commas, too: lists of ids would double in length.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.~\[\]-]*").fullmatch
+_PLAIN_WORDS = re.compile(r"[A-Za-z0-9_.~,:@/ -]*").fullmatch
 
 
 class Request(msgspec.Struct):
@@ -280,13 +281,7 @@ class HttpClient:
             path, _, query = path.partition("?")
             path = self._root + path
         if params:
-            # Commas stay as they are: lists of ids would double in length.
-            more = "&".join(
-                [
-                    f"{k if _PLAIN(k) else quote(k, safe='[]')}={v if _PLAIN(v) else quote(v, safe=',:@/')}"
-                    for k, v in params
-                ]
-            )
+            more = "&".join([f"{_name(k)}={_value(v)}" for k, v in params])
             query = f"{query}&{more}" if query else more
         return f"{self._origin}{path}?{query}" if query else f"{self._origin}{path}"
 
@@ -312,6 +307,14 @@ class HttpClient:
                 self.source, f"an unexpected redirect (HTTP {status}); it was not followed"
             )
         return InvalidRequest(self.source, f"the request was refused (HTTP {status})")
+
+
+def _name(text: str) -> str:
+    return text if _PLAIN_NAME(text) else quote(text, safe="[]")
+
+
+def _value(text: str) -> str:
+    return text.replace(" ", "%20") if _PLAIN_WORDS(text) else quote(text, safe=",:@/")
 
 
 def retry_after(answer: Answer) -> float | None:
