@@ -785,7 +785,7 @@ def test_a_status_that_nobody_knows_yet_keeps_its_own_word():
 # Details, which are read when they are asked for
 
 
-def answered(*rows: str) -> Answer:
+def a_page(*rows: str) -> Answer:
     """A page of invoices, each with an id, a type and a contact beside what is given."""
     whole = ",".join(
         f'{{"InvoiceID":"{place}","Type":"ACCREC","Contact":{{"ContactID":"c"}},{row}}}'
@@ -814,7 +814,7 @@ def records_of(place: Place, answer: Answer) -> list[InvoiceRecord]:
 async def test_details_that_do_not_fit_are_an_error_where_they_are_read_and_nowhere_else(place, wrong):
     line = '"CurrencyCode":"GBP","Total":12,"AmountDue":12,"LineItems":[{"Description":"Support","LineAmount":12}]'
 
-    bad, good = records_of(place, answered(f'"InvoiceNumber":"INV-1",{wrong}', line))
+    bad, good = records_of(place, a_page(f'"InvoiceNumber":"INV-1",{wrong}', line))
 
     assert bad.number == "INV-1"
     for record in (bad, bad.alone()):
@@ -829,7 +829,7 @@ async def test_details_that_do_not_fit_are_an_error_where_they_are_read_and_nowh
 
 
 async def test_an_invoice_with_a_date_that_is_none_is_dropped_alone(place):
-    records = records_of(place, answered('"Date":"/Date(0)/"', '"DueDate":"tomorrow"', '"Date":null'))
+    records = records_of(place, a_page('"Date":"/Date(0)/"', '"DueDate":"tomorrow"', '"Date":null'))
 
     assert [(record.ref.id, record.issue_date) for record in records] == [
         ("0", date(1970, 1, 1)),
@@ -838,7 +838,7 @@ async def test_an_invoice_with_a_date_that_is_none_is_dropped_alone(place):
 
 
 async def test_an_invoice_that_is_kept_holds_on_to_no_other(place):
-    first, second = records_of(place, answered('"Reference":"PO 1"', '"Reference":"PO 2"'))
+    first, second = records_of(place, a_page('"Reference":"PO 1"', '"Reference":"PO 2"'))
     kept = first.alone()
 
     assert kept.details.given == b'{"InvoiceID":"0","Reference":"PO 1"}'
