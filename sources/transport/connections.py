@@ -39,8 +39,6 @@ _UNASKED = [b"Expect:", b"Content-Type:"]
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 """RFC 9110, 5.6.2."""
 
-_END_OF_HEAD = re.compile(r"\n\r?\n").search
-
 _NOT_IN_A_VALUE = re.compile(r"[\r\n\0]").search
 
 
@@ -74,10 +72,10 @@ class Headers(Mapping[str, str]):
         BrokenOff for one that does not end: libcurl takes that for an answer without a body."""
         text = head.decode("latin-1")
         start = text.rfind("\nHTTP/") + 1
-        end = _END_OF_HEAD(text, start)
-        if end is None:
+        end = text.find("\r\n\r\n", start) + 1 or text.find("\n\n", start)
+        if end == -1:
             raise BrokenOff("cut off")
-        self._text = text[start : end.start() + 1]
+        self._text = text[start : end + 1]
         self._lower = self._text.lower()
 
     def __getitem__(self, name: str) -> str:
