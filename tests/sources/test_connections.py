@@ -9,7 +9,7 @@ import ssl
 import warnings
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -754,21 +754,32 @@ async def test_an_early_answer_to_a_large_body_does_not_keep_the_event_loop_busy
 # -- without a descriptor to be had -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def few_descriptors() -> Iterator[Callable[[int], None]]:
+@contextmanager
+def only_descriptors(more: int) -> Iterator[None]:
+    """No more can be opened than so many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield lambda more: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + more, hard))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard))
+    held: list[int] = []
+    with suppress(OSError):
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    for _ in range(more):
+        os.close(held.pop())
+    try:
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("more", [0, 1, 2])
 async def test_where_no_descriptor_is_to_be_had_the_vendor_is_not_reached(
-    few_descriptors: Callable[[int], None], capfd: pytest.CaptureFixture[str], more: int
+    capfd: pytest.CaptureFixture[str], more: int
 ) -> None:
     async with vendor_of(echo) as (line, vendor):
         before = descriptors()
-        few_descriptors(more - 1)  # the one by which they are counted
-        with pytest.raises(NotReached):
+        with only_descriptors(more), pytest.raises(NotReached):
             await line.ask()
 
         assert (descriptors() <= before, vendor.opened) == (True, 0)
