@@ -40,6 +40,8 @@ QUERIES = int(os.environ.get("DIFFERENTIAL_QUERIES", "800"))
 """More by hand: DIFFERENTIAL_QUERIES=50000 DIFFERENTIAL_RANDOM=1."""
 FAULTS = (0, 1, 4, 15)
 """Each query is asked of as many worlds."""
+ORDERS = 100
+"""In which graphql-core's values may come: what it says below a null depends on that. One was found that takes the 31st."""
 RULE = (frozenset({"some:scope"}),)
 
 proven = settings(
@@ -303,7 +305,9 @@ async def _different_errors(
     theirs = _by_position(data, _errors(expected))
     possible = set(_errors(expected))
     if world.awaits:
-        for order in (0, 2, 3, 4, 5, 6):
+        for order in (0, *range(2, ORDERS)):  # 1 was the first
+            if _errors(found) <= possible:
+                break
             other = World(world.shapes, world.seed, world.faults, order)
             possible |= _errors(await _on_core(case, other))
     return [
