@@ -12,6 +12,7 @@ import stat
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from contextvars import Context
 from ipaddress import ip_address
 from select import POLLIN, poll
 from typing import Any
@@ -212,6 +213,9 @@ class _Line:
 
     def __init__(self, method: str, addresses: Addresses, most_bytes: int, tls: bool) -> None:
         self._loop = asyncio.get_running_loop()
+        self._context = Context()
+        """Of what the event loop calls here: a kept connection outlives the request that it was opened for, and would hold on
+        to all that one knew."""
         self._allow = addresses.allow
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
@@ -294,8 +298,7 @@ class _Line:
         be trusted, _Unasked. ``close`` it where it raises."""
         self._heard = not self._tls
         self._answered = self._loop.create_future()
-        self._multi.add_handle(self._curl)
-        self._go_on(pycurl.SOCKET_TIMEOUT, 0)
+        self._context.run(self._begin)
         code = await self._answered
         self._answered = None
         if code:
@@ -329,6 +332,10 @@ class _Line:
             one.close()
 
     # -- between libcurl and the event loop ---------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._multi.add_handle(self._curl)
+        self._go_on(pycurl.SOCKET_TIMEOUT, 0)
 
     def _go_on(self, descriptor: int, ready: int) -> None:
         """libcurl does what can be done now."""

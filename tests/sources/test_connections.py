@@ -7,9 +7,11 @@ import resource
 import socket
 import ssl
 import warnings
+import weakref
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import Context, ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -861,3 +863,28 @@ async def test_nothing_is_left_of_lines_that_are_closed_without_waiting_for_the_
             assert lines() == 0
         finally:
             gc.enable()
+
+
+class Known:
+    """By one request."""
+
+
+KNOWN: ContextVar[Known | None] = ContextVar("known", default=None)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_kept_connection_holds_on_to_nothing_of_the_request_that_opened_it(
+    tls: bool, authority: tuple[trustme.CA, Path]
+) -> None:
+    async def request(line: Line) -> weakref.ref[Known]:
+        known = Known()
+        KNOWN.set(known)
+        await line.ask()
+        return weakref.ref(known)
+
+    ca, ca_file = authority if tls else (None, None)
+    async with vendor_of(saying(OK), authority=ca, ca_file=ca_file) as (line, vendor):
+        known = await asyncio.create_task(request(line), context=Context())
+        await line.ask()
+        gc.collect()
+        assert (known(), vendor.opened) == (None, 1)
