@@ -14,19 +14,24 @@ Batch = Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
 class Batches:
     """Of one request, from when each begins until the request ends."""
 
-    __slots__ = ("_begun", "loop")
+    __slots__ = ("_begun", "_ended", "loop")
 
     def __init__(self) -> None:
         # Asked for once: it is a system call each time (CPython 3.11).
         self.loop = get_running_loop()
         self._begun: list[Task[None]] = []
+        self._ended = False
 
     def begin(self, batch: Coroutine[Any, Any, None]) -> None:
         """In a task of its own."""
-        self._begun.append(self.loop.create_task(batch))
+        if self._ended:
+            batch.close()
+        else:
+            self._begun.append(self.loop.create_task(batch))
 
     def end(self) -> None:
-        """What is still under way is not needed any more."""
+        """What is still under way is not needed any more, nor what was about to begin: nobody would record it."""
+        self._ended = True
         for batch in self._begun:
             batch.cancel()
         self._begun.clear()

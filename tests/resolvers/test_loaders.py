@@ -1,6 +1,8 @@
 """Loaders live in one request, read by its scope layer alone, and refuse any other."""
 
+import asyncio
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from permissions.principal import Principal
 from resolvers.context import Context, UnscopedRead
 from resolvers.errors import Forbidden
+from sources.layers.reads import scoped_by
 from sources.layers.scope import ScopedSources
 from sources.ports.common import Page, Ref
 from tests.door import Door
@@ -70,6 +73,24 @@ async def test_a_request_that_is_answered_loads_nothing_more(door: Door) -> None
     for load in loads(mine, mine.sources.accounts):
         with pytest.raises(UnscopedRead, match="the request is answered"):
             load()
+
+
+async def test_what_a_request_was_about_to_read_when_it_was_answered_is_not_read(door: Door) -> None:
+    mine = await context(door, "accounts:read")
+    asked: list[Ref] = []
+
+    @scoped_by("account", gives="Account")
+    async def accounts(sources: ScopedSources, refs: list[Ref]) -> list[None]:
+        asked.extend(refs)
+        return [None for _ in refs]
+
+    for answered in (False, True):
+        mine.record(f"account, {answered}", MethodType(accounts, mine.sources), PARENT)
+        if answered:
+            mine.release()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert asked == [PARENT]
 
 
 async def test_a_read_that_only_changes_something_gives_no_loader_records(door: Door) -> None:
