@@ -24,6 +24,7 @@ MAX_TOKEN_BYTES = 8192
 LEEWAY_SECONDS = 60
 REMEMBERED_TOKENS = 4096
 _END = 43
+"""Characters, of which each carries six bits of the signature."""
 
 _TYPES = ("", "jwt", "at+jwt")
 """Of access tokens (RFC 9068, 2.1). Logout tokens, proofs of possession and security events are JWTs of the same issuer,
