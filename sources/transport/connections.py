@@ -140,12 +140,9 @@ class Connections:
         """
         if self._named:
             await self._look_up()
-        idle = self._idle[method]
-        while idle and idle[-1].closed:
-            idle.pop()
-        line = idle.pop() if idle else self._line(method)
+        line = self._line(method) if anew else self._kept(method)
         try:
-            line.prepare(url, headers, body, self._pinned, anew)
+            line.prepare(url, headers, body, self._pinned)
             answer = await line.exchange()
         except _Unasked:
             line.close()
@@ -153,11 +150,11 @@ class Connections:
         except BaseException:
             line.close()
             raise
-        if self._closed:
+        if self._closed or not line.kept:
             line.close()
             return answer
         now = line.idle_since = self._time()
-        idle.append(line)
+        self._idle[method].append(line)
         for lines in self._idle.values():
             while lines and lines[0].idle_since < now - KEPT_SECONDS:
                 lines.popleft().close()
@@ -171,6 +168,15 @@ class Connections:
         for idle in self._idle.values():
             while idle:
                 idle.pop().close()
+
+    def _kept(self, method: str) -> "_Line":
+        idle = self._idle[method]
+        while idle:
+            line = idle.pop()
+            if line.quiet:
+                return line
+            line.close()
+        return self._line(method)
 
     def _line(self, method: str) -> "_Line":
         try:
@@ -221,7 +227,7 @@ class _Line:
         self._parts: list[bytes] = []
         self._headers: Mapping[str, str] = {}
         self._pinned: str | None = None
-        self._fresh = self._refused = self.closed = False
+        self._refused = self.closed = False
         self._tls = tls
         self._heard = True
         """Was the connection readable since the call began? Without that, only OpenSSL's buffer can hold an answer."""
@@ -270,9 +276,19 @@ class _Line:
             curl.setopt(pycurl.POST, 1)
             curl.setopt(pycurl.CUSTOMREQUEST, method)
 
-    def prepare(
-        self, url: str, headers: Mapping[str, str], body: bytes, pinned: str | None, anew: bool
-    ) -> None:
+    @property
+    def kept(self) -> bool:
+        """Is there a connection that the next call may use? Without one the line is of no more use: what libcurl may still
+        hold is watched by nobody."""
+        return self._duplicate is not None and not self.closed
+
+    @property
+    def quiet(self) -> bool:
+        """Has nothing come since the last answer? What came unasked is no answer to the next call: most of all not somebody
+        else's."""
+        return self.kept and not self._pending.poll(0)
+
+    def prepare(self, url: str, headers: Mapping[str, str], body: bytes, pinned: str | None) -> None:
         """For the next call. Raises ValueError for a header or a URL that would be several."""
         curl = self._curl
         curl.setopt(pycurl.URL, url.encode())
@@ -287,11 +303,6 @@ class _Line:
         if pinned != self._pinned:
             curl.setopt(pycurl.RESOLVE, [pinned])
             self._pinned = pinned
-        # What came while nothing was asked is no answer to this: most of all not somebody else's.
-        fresh = anew or bool(self._pending.poll(0))
-        if fresh is not self._fresh:
-            curl.setopt(pycurl.FRESH_CONNECT, fresh)
-            self._fresh = fresh
 
     async def exchange(self) -> tuple[int, Headers, bytes]:
         """What was prepared: status, headers, body. Raises NoAnswer, AddressNotAllowed and, where a kept connection is not to

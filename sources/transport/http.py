@@ -258,6 +258,10 @@ class HttpClient:
             raise self._too_large() from None
         except AddressNotAllowed as error:
             raise self._private() from error
+        except ValueError as error:  # a secret that was pasted with its line break, say
+            raise SourceRejected(
+                self.source, "a header or an address cannot be sent; check the source's settings"
+            ) from error
         except NotReached as error:
             under_way.let_down()
             raise SourceUnavailable(self.source, f"could not be reached ({error})") from error

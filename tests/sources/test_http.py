@@ -93,6 +93,16 @@ async def test_a_body_is_json_and_says_so() -> None:
     )
 
 
+async def test_a_credential_with_a_line_break_is_refused_and_not_told() -> None:
+    async with client_of(ECHO, auth=HeaderAuth("Bearer secret\n")) as (client, sandbox):
+        error = await failure(client)
+
+    assert type(error) is SourceRejected
+    assert "settings" in str(error)
+    assert "secret" not in str(error)
+    assert sandbox.log.count() == 0
+
+
 # -- time -----------------------------------------------------------------------------------------------------------
 
 
