@@ -150,7 +150,7 @@ class Connections:
         except BaseException:
             line.close()
             raise
-        if self._closed or not line.kept:
+        if self._closed or not line.kept or (anew and self._idle[method]):  # one more is not needed
             line.close()
             return answer
         now = line.idle_since = self._time()

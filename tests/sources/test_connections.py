@@ -275,6 +275,15 @@ async def test_what_must_not_be_sent_twice_is_not() -> None:
         assert (await line.ask("/3", "POST"))[2] == b"/3"
 
 
+async def test_connections_of_their_own_do_not_pile_up() -> None:
+    async with vendor_of(echo) as (line, vendor):
+        for n in range(5):
+            await line.ask(f"/{n}", "POST", anew=True)
+
+        await vendor.until(lambda: vendor.open == 1)
+        assert vendor.opened == 5
+
+
 # -- an answer that nobody asked for ------------------------------------------------------------------------------
 
 
