@@ -42,7 +42,8 @@ class Breaker:
             maxlen=REMEMBERED_CALLS if fewest == inf else max(REMEMBERED_CALLS, int(2 * fewest))
         )
         self._failures = 0
-        self._pause = FIRST_PAUSE
+        self._pause = self._paused = FIRST_PAUSE
+        """The next one's, and the last one's."""
         self.opens_at: float | None = None
         """When a call may be tried again; None while closed: then it is not one of the tries."""
         self._probing_until: float | None = None
@@ -90,9 +91,23 @@ class Breaker:
         elif probe == self._probes:
             self._probing_until = None
 
+    def ended_badly(self, probe: int) -> None:
+        """What ``ended`` was told had gone well had not."""
+        if probe:
+            if probe == self._probes and self.opens_at is None:
+                self._pause = min(LONGEST_PAUSE, self._paused * 2)
+                self._open()
+            return
+        for place in reversed(range(len(self._outcomes))):
+            if not self._outcomes[place][1]:
+                del self._outcomes[place]
+                break
+        self._failed(probe)
+
     def _succeeded(self, probe: int) -> None:
         if probe and self.opens_at is not None:
-            self.opens_at, self._probing_until, self._pause = None, None, FIRST_PAUSE
+            self.opens_at, self._probing_until = None, None
+            self._paused, self._pause = self._pause, FIRST_PAUSE
             self._outcomes.clear()
             self._failures = 0
         elif self._failures and self.opens_at is None:
@@ -108,8 +123,11 @@ class Breaker:
         elif self.opens_at is None:  # one that was under way when it opened says nothing new
             self._note(True)
             if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
-                self.opens_at = monotonic() + self._pause
-                self.opened += 1
+                self._open()
+
+    def _open(self) -> None:
+        self.opens_at = monotonic() + self._pause
+        self.opened += 1
 
     def _note(self, failure: bool) -> None:
         now = monotonic()

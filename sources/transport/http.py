@@ -70,6 +70,13 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    under_way: UnderWay | None = None
+    """The call that it came by."""
+
+    def unreadable(self) -> None:
+        """The body turned out to be none of the vendor's, as a page about its maintenance is: that counts against it."""
+        if self.under_way is not None:
+            self.under_way.answered_nothing()
 
 
 class Auth(Protocol):
@@ -185,7 +192,7 @@ class HttpClient:
         try:
             return decoder.decode(answer.body)
         except UNREADABLE as error:
-            raise self.unexpected(error) from error
+            raise self._unfit(answer, error) from error
 
     def page(self, answer: Answer, pages: Pages[T]) -> tuple[T, int]:
         """A page of rows without those that do not fit, each once, and how many were dropped. Raises SourceBadResponse
@@ -193,7 +200,7 @@ class HttpClient:
         try:
             return pages.read(answer.body, self.drop)
         except UNREADABLE as error:
-            raise self.unexpected(error) from error
+            raise self._unfit(answer, error) from error
 
     def drop(self, kind: str, record_id: str | None) -> None:
         """Counts and logs a row that does not fit, for answers that are not read by ``page``."""
@@ -204,6 +211,11 @@ class HttpClient:
         # msgspec's message names the place and the type, never a value.
         reason = str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
         return SourceBadResponse(self.source, f"unexpected answer: {reason}")
+
+    def _unfit(self, answer: Answer, error: Exception) -> SourceBadResponse:
+        if not isinstance(error, msgspec.ValidationError):
+            answer.unreadable()
+        return self.unexpected(error)
 
     async def _attempt(
         self, unsigned: Request, passage: Passage, expect: Sequence[int], seen: SeenCall | None
@@ -246,7 +258,7 @@ class HttpClient:
                 )
                 if "content-encoding" in headers:
                     body = await self._unpacked(body, headers["content-encoding"])
-                return Answer(status, headers, body)
+                return Answer(status, headers, body, under_way)
         except TimeoutError as error:
             if under_way.seconds >= TELLING_SECONDS:
                 under_way.let_down()

@@ -226,6 +226,12 @@ class UnderWay(msgspec.Struct, eq=False):
         """By the source itself, which did not answer: that counts against it."""
         self.verdict = False
 
+    def answered_nothing(self) -> None:
+        """What was taken for an answer was none, as it turned out when the call was over."""
+        if self.verdict:
+            self.verdict = False
+            self.passage.breaker.ended_badly(self.probe)
+
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: object
     ) -> None:

@@ -58,7 +58,7 @@ FAULTS = (
     # Pages wait for the second that the source is given, and find it as it was.
     Fault("429 without", "SOURCE_RATE_LIMITED", box=("rate_limit", {}), seconds=_LONG),
     Fault("500 burst", "SOURCE_UNAVAILABLE", True, box=("fail", {"status": 500})),
-    Fault("garbage", "SOURCE_BAD_RESPONSE", road="garbage"),
+    Fault("garbage", "SOURCE_BAD_RESPONSE", True, road="garbage"),
     Fault("truncated gzip", "SOURCE_BAD_RESPONSE", True, road="cut gzip"),
     Fault("wrong length", "SOURCE_BAD_RESPONSE", True, road="wrong length"),
     Fault("TLS: certificate expired", "SOURCE_UNAVAILABLE", True, road="expired"),

@@ -3,11 +3,13 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import count
 
+import msgspec
 import pytest
 from starlette.requests import Request as Incoming
 from starlette.responses import JSONResponse, Response
@@ -23,6 +25,7 @@ from sources.ports.errors import (
 from sources.sandbox.allowance import Limit as Counted
 from sources.sandbox.server import RateLimits, Sandbox, serve
 from sources.transport import budget
+from sources.transport.breaker import FIRST_PAUSE
 from sources.transport.caller import Urgency, calling_for
 from sources.transport.deadline import deadline
 from sources.transport.http import Answer, HttpClient, NoAuth
@@ -86,6 +89,21 @@ async def outcome(client: HttpClient, path: str = "/", **options: object) -> Ans
         return await client.call("GET", path, **options)  # type: ignore[arg-type]
     except SourceError as error:
         return error
+
+
+PAGE = msgspec.json.Decoder(dict[str, list[dict[str, str]]])
+
+
+@asynccontextmanager
+async def answering(*bodies: bytes) -> AsyncIterator[tuple[HttpClient, Traffic, list[bytes]]]:
+    """A client of a vendor that says these by turns, and what it says from now on."""
+    said, turns = list(bodies), count()
+
+    async def next_one(request: Incoming) -> Response:
+        return Response(said[next(turns) % len(said)], media_type="application/json")
+
+    async with vendor(Route("/", next_one)) as one:
+        yield *one.client(), said
 
 
 # -- retries ----------------------------------------------------------------------------------------------------------
@@ -233,6 +251,47 @@ async def test_a_source_that_fails_is_left_alone_then_tried_by_one_call_and_used
         assert [type(one) for one in await asyncio.gather(*(outcome(client) for _ in range(20)))] == [
             Answer
         ] * 20
+
+
+@pytest.mark.parametrize("body", [b"<html>Down for maintenance</html>", b'{"results":[{"id":"1","pr', b""])
+async def test_a_source_whose_pages_cannot_be_read_is_left_alone_until_one_can(body: bytes) -> None:
+    async with answering(body) as (client, traffic, said):
+        for _ in range(5):
+            assert traffic.state().trouble is None
+            with pytest.raises(SourceBadResponse):
+                client.decode(await client.call("GET", "/"), PAGE)
+        [first] = traffic.state().endpoints
+        assert (first.breaker, first.opened) == ("open", 1)
+
+        await asyncio.sleep(first.retry_after or 0)
+        with pytest.raises(SourceBadResponse):
+            client.decode(await client.call("GET", "/"), PAGE)
+        [second] = traffic.state().endpoints
+        assert (second.breaker, second.opened) == ("open", 2)
+        assert (second.retry_after or 0) > FIRST_PAUSE
+
+        said[:] = [b"{}"]
+        await asyncio.sleep(second.retry_after or 0)
+        client.decode(await client.call("GET", "/"), PAGE)
+        assert traffic.state().trouble is None
+
+
+async def test_a_page_of_another_form_is_an_answer_and_opens_no_breaker() -> None:
+    async with answering(b"[]") as (client, traffic, _):
+        for _ in range(20):
+            with pytest.raises(SourceBadResponse):
+                client.decode(await client.call("GET", "/"), PAGE)
+
+    assert traffic.state().trouble is None
+
+
+async def test_pages_that_can_be_read_keep_a_few_that_cannot_from_opening_a_breaker() -> None:
+    async with answering(b"{}", b"{}", b"no") as (client, traffic, _):
+        for _ in range(40):
+            with suppress(SourceBadResponse):
+                client.decode(await client.call("GET", "/"), PAGE)
+
+    assert traffic.state().trouble is None
 
 
 async def test_one_endpoint_class_that_fails_leaves_the_others_open() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated
@@ -27,7 +27,7 @@ from sources.transport.http import Answer, HttpClient, Params
 from sources.transport.limits import SourceSettings
 from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
-from sources.vendors.s3.answers import Entry, Listing, error_code, explain, objects, versions
+from sources.vendors.s3.answers import Drop, Entry, Listing, error_code, explain, objects, versions
 from sources.vendors.s3.keys import SOURCE, Layout, folded, media_type
 from sources.vendors.s3.limits import LIMITS
 from sources.vendors.s3.signing import FixedCredentials, FoundCredentials, Signer
@@ -297,11 +297,18 @@ class S3Documents:
 
     async def _objects(self, prefix: str, following: Params = (), max_keys: int = 1000) -> Listing:
         asked = [("list-type", "2"), ("prefix", prefix), ("max-keys", str(max_keys)), *following]
-        return objects((await self._list(asked)).body, self._drop)
+        return self._read(await self._list(asked), objects)
 
     async def _listing_of_versions(self, prefix: str, following: Params) -> Listing:
         asked = [("versions", ""), ("prefix", prefix), *following]
-        return versions((await self._list(asked)).body, self._drop)
+        return self._read(await self._list(asked), versions)
+
+    def _read(self, answer: Answer, reader: Callable[[bytes, Drop], Listing]) -> Listing:
+        try:
+            return reader(answer.body, self._drop)
+        except SourceBadResponse:
+            answer.unreadable()
+            raise
 
     def _drop(self, key: str | None) -> None:
         # A document's key tells its customer and its name: what is logged is that there was one.
