@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ import msgspec
 import uvloop
 
 from sources.ledger.embedded import EmbeddedPostgres
-from tests.benchmarks import audit, instructions, load, rules, scaling
+from tests.benchmarks import audit, bytecodes, counted, instructions, load, rules, scaling
 from tests.benchmarks.contenders import Bench, NoCores, Server, cores, running, running_plain
 from tests.benchmarks.workload import Question, leaves
 
@@ -96,7 +96,12 @@ def _results(
     if arguments.audit:
         return _audited(folder, own, arguments.quick), audit.table
     if arguments.instructions:
-        return _counted(folder, own, arguments.shape), instructions.table
+        counter = instructions.Instructions(folder)
+        return {"instructions": _counted(counter, folder, own, arguments.shape)}, instructions.table
+    if arguments.bytecodes:
+        return {
+            "bytecodes": _counted(bytecodes.Bytecodes(folder), folder, own, arguments.shape)
+        }, bytecodes.table
     return _measured(folder, own, effort, arguments.shape, arguments.cache), _table
 
 
@@ -121,6 +126,11 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="how many instructions a request takes, by valgrind, instead",
     )
+    parser.add_argument(
+        "--bytecodes",
+        action="store_true",
+        help="where a request's Python runs, by room and function, instead",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return parser.parse_args()
 
@@ -144,16 +154,18 @@ def _audited(folder: Path, own: set[int], quick: bool) -> dict[str, Any]:
         return uvloop.run(audit.measured(folder, url, own, effort, _say))
 
 
-def _counted(folder: Path, own: set[int], shape: str) -> dict[str, Any]:
+def _counted(
+    counter: instructions.Instructions | bytecodes.Bytecodes, folder: Path, own: set[int], shape: str
+) -> Mapping[str, Any]:
     folder.chmod(0o755)
-    under = instructions.counting(folder)
     if shape == "plain":
-        return uvloop.run(instructions.measured(running_plain(folder, own, _starting, under), folder, _say))
+        plain = running_plain(folder, own, _starting, counter.under)
+        return uvloop.run(counted.measured(plain, counter, _say))
     with EmbeddedPostgres() as postgres:
         _say("starting PostgreSQL ...")
         url = postgres.start(folder / "postgres")
-        contenders = running(folder, url, own, _starting, instructions.CONTENDERS, under=under)
-        return uvloop.run(instructions.measured(contenders, folder, _say))
+        contenders = running(folder, url, own, _starting, counted.CONTENDERS, under=counter.under)
+        return uvloop.run(counted.measured(contenders, counter, _say))
 
 
 async def _run(

@@ -1,6 +1,9 @@
 """The benchmark's contenders do the same work: equal answers from equal calls. Nothing is timed here."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -9,8 +12,9 @@ import pytest_asyncio
 
 from tests.benchmarks import load
 from tests.benchmarks.__main__ import canonical
-from tests.benchmarks.contenders import Bench, NoCores, cores, running, running_plain
-from tests.benchmarks.instructions import NoValgrind, counting
+from tests.benchmarks.bytecodes import Bytecodes
+from tests.benchmarks.contenders import TOP, Bench, NoCores, Server, cores, running, running_plain
+from tests.benchmarks.instructions import Instructions, NoValgrind
 from tests.benchmarks.workload import leaves
 from tests.conftest import fresh_database
 
@@ -78,4 +82,54 @@ def test_who_wants_instructions_counted_without_valgrind_is_told_what_to_install
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(NoValgrind, match="install valgrind"):
-        counting(tmp_path)
+        Instructions(tmp_path)
+
+
+TURNS = """
+import sys
+
+def turn():
+    return sum(range(10))
+
+for _ in sys.stdin:
+    turn()
+    print(flush=True)
+"""
+
+
+async def test_bytecodes_are_counted_between_two_signals_and_by_function(tmp_path: Path) -> None:
+    counter = Bytecodes(tmp_path)
+    (tmp_path / "turns.py").write_text(TURNS)
+    process = subprocess.Popen(
+        [*counter.under, sys.executable, "-m", "turns"],
+        cwd=TOP,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+    def turns(times: int) -> None:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(times):
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            process.stdout.readline()
+
+    try:
+        turns(3)
+        server = Server("turns", process, 0)
+        found = []
+        for times in (1, 5):
+            await counter.begin(server)
+            turns(times)
+            functions = {one.name: one for one in await counter.end(server, times)}
+            found.append((functions["turn"].calls, functions["turn"].bytecodes))
+    finally:
+        assert process.stdin
+        process.stdin.close()
+        process.wait()
+
+    assert found[0] == found[1]
+    assert found[0][0] == 1
+    assert 1 < found[0][1] < 20
