@@ -93,19 +93,19 @@ class Account:
 
     @batched
     def contacts(root: strawberry.Parent[Any], info: Info) -> list[Contact]:  # noqa: N805
-        return info.context.contacts.load(root.id)
+        return info.context.load("contacts", root.id)
 
     @batched
     def invoices(root: strawberry.Parent[Any], info: Info) -> list[Invoice]:  # noqa: N805
-        return info.context.invoices.load(root.id)
+        return info.context.load("invoices", root.id)
 
     @batched
     def tickets(root: strawberry.Parent[Any], info: Info) -> list[Ticket]:  # noqa: N805
-        return info.context.tickets.load(root.id)
+        return info.context.load("tickets", root.id)
 
     @batched
     def documents(root: strawberry.Parent[Any], info: Info) -> list[Document]:  # noqa: N805
-        return info.context.documents.load(root.id)
+        return info.context.load("documents", root.id)
 
     is_type_of = shown_from(rows.AccountRow)
 
@@ -116,7 +116,7 @@ class Viewer:
 
     @batched
     def account(root: strawberry.Parent[Any], info: Info) -> Account:  # noqa: N805
-        return info.context.accounts.load("1")
+        return info.context.load("accounts", "1")
 
 
 @strawberry.type
@@ -128,7 +128,7 @@ class Query:
     # Rules stand on nullable fields, of which this graph has one. What a rule costs does not grow with their number.
     @batched(directives=[requires("accounts:read")])
     def account(self, info: Info, id: Annotated[strawberry.ID, TELLS_NOTHING]) -> Account | None:  # noqa: A002
-        return info.context.accounts.load(id)
+        return info.context.load("accounts", id)
 
     @batched(directives=[PUBLIC])
     def accounts(

@@ -7,9 +7,9 @@ a token of that issuer (for ``BENCH_AUDIENCE``), without it everybody is the sam
 
 import asyncio
 import os
+from asyncio import Future
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -54,31 +54,19 @@ class Context:
     def __init__(self, principal: Principal, policy: Policy, upstreams: Upstreams) -> None:
         self.principal, self.policy, self.upstreams = principal, policy, upstreams
         self._batches = Batches()
+        self._loaders: dict[str, Loader] = {}
 
-    @cached_property
-    def accounts(self) -> Loader:
-        return Loader(self.upstreams.accounts, self._batches)
-
-    @cached_property
-    def contacts(self) -> Loader:
-        return Loader(self.upstreams.contacts, self._batches)
-
-    @cached_property
-    def invoices(self) -> Loader:
-        return Loader(self.upstreams.invoices, self._batches)
-
-    @cached_property
-    def tickets(self) -> Loader:
-        return Loader(self.upstreams.tickets, self._batches)
-
-    @cached_property
-    def documents(self) -> Loader:
-        return Loader(self.upstreams.documents, self._batches)
+    def load(self, kind: str, id_: str) -> Future[Any]:
+        """What the upstreams have of this kind, ``accounts`` by their own id and everything else by its account's."""
+        loader = self._loaders.get(kind)
+        if loader is None:
+            loader = self._loaders[kind] = Loader(getattr(self.upstreams, kind), self._batches)
+        return loader.load(id_)
 
     def release(self) -> None:
         """Loaders and what they gave know each other."""
         self._batches.end()
-        self.__dict__.clear()
+        self._loaders.clear()
 
 
 class Anyone:
