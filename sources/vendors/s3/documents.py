@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import botocore.session
 import msgspec
@@ -25,6 +25,7 @@ from sources.ports.select import select
 from sources.transport.abreast import abreast
 from sources.transport.http import Answer, HttpClient, Params
 from sources.transport.limits import SourceSettings
+from sources.transport.quoting import quoting
 from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
 from sources.vendors.s3.answers import Drop, Entry, Listing, error_code, explain, objects, versions
@@ -238,7 +239,7 @@ class S3Documents:
 
     async def _object(self, method: str, key: str, params: Params = ()) -> Answer | None:
         """None where there is no such object or version."""
-        path = f"/{quote(key, safe='/')}{_query(params)}"
+        path = f"/{_key_in_path(key)}{_query(params)}"
         answer = await self._http.call(method, path, expect=(200, 400, 403, 404, 405), route="object")
         if answer.status == 200:
             return answer
@@ -331,15 +332,14 @@ _NOT_THERE = ("NoSuchKey", "NoSuchVersion", "InvalidArgument", "MethodNotAllowed
 """The last two answer a version id that S3 never gave out, and one that is a delete marker."""
 
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
+_key_in_path = quoting("/")
+_quoted = quoting()
 
 
 def _query(params: Params) -> str:
     """Encoded as strictly as the signature demands, which the client's own lenient form is not. Names are S3's own words,
     which stay as they are."""
-    return (
-        "?" + "&".join([f"{k}={v if _PLAIN(v) else quote(v, safe='')}" for k, v in params]) if params else ""
-    )
+    return "?" + "&".join([f"{k}={_quoted(v)}" for k, v in params]) if params else ""
 
 
 def _stamped(answer: Answer) -> tuple[str, datetime]:
