@@ -64,9 +64,9 @@ class _Unasked(Exception):
 
 
 class Headers(Mapping[str, str]):
-    """Of an answer, by their names in lower case; the first of each name. Read when one that is there is asked for."""
+    """Of an answer, by their names in lower case; the first of each name. Looked for as they are asked for: few ever are."""
 
-    __slots__ = ("_found", "_lower", "_text")
+    __slots__ = ("_lower", "_text")
 
     def __init__(self, head: bytes) -> None:
         """``head``: status line and headers as they came, those of interim answers before them, a trailer behind them. Raises
@@ -78,31 +78,23 @@ class Headers(Mapping[str, str]):
             raise BrokenOff("cut off")
         self._text = text[start : end + 1]
         self._lower = self._text.lower()
-        self._found: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:
-        if name not in self:
+        found = self._lower.find(f"\n{name}:")
+        if found == -1:
             raise KeyError(name)
-        return self._read()[name]
+        start = found + len(name) + 2
+        return self._text[start : self._text.index("\n", start)].strip()
 
     def __contains__(self, name: object) -> bool:
         return f"\n{name}:" in self._lower
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
+        named = (line.partition(":") for line in self._lower.split("\n")[1:])
+        return iter(dict.fromkeys(name for name, colon, _ in named if colon))
 
     def __len__(self) -> int:
-        return len(self._read())
-
-    def _read(self) -> dict[str, str]:
-        if self._found is None:
-            found: dict[str, str] = {}
-            for line in self._text.split("\n")[1:]:
-                name, colon, value = line.partition(":")
-                if colon:
-                    found.setdefault(name.lower(), value.strip())
-            self._found = found
-        return self._found
+        return sum(1 for _ in self)
 
 
 class Connections:
