@@ -53,8 +53,9 @@ InvoiceOrderField = ordering(
     TOTAL=("The amount with tax, whatever its currency.", ["total"]),
 )
 
-_EVERY = tuple(Status)
-"""Made once: going through an enum is Python, and a page of accounts asks for each account's invoices."""
+_EVERY, _OPEN = tuple(Status), Status.OPEN
+"""Made once: going through an enum is Python, and so is looking a member up by its name; a page of accounts asks for each
+account's invoices."""
 _OF_AN_INVOICE = [requires("invoices:read"), scoped(by="invoice")]
 
 
@@ -130,7 +131,7 @@ class Invoice(Node):
         record: InvoiceRecord = root
         if record.due_date is None:
             return None
-        return record.status is Status.OPEN and record.due_date < info.context.today
+        return record.status is _OPEN and record.due_date < info.context.today
 
     @strawberry.field(description="The invoice as the accounting system prints it.")
     def pdf(root: strawberry.Parent[Any], info: Info) -> FileLink | None:

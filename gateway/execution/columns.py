@@ -33,6 +33,9 @@ _NO_LEAF = {NOTHING, type(Undefined)}
 _UNCHANGING = (str, int, float, Enum, NOTHING)
 _NAME = attrgetter("_name_")
 
+# Once: an enum looks its members up in Python (CPython 3.11), and each field would ask for two.
+_ATTRIBUTE, _COLUMN, _RESOLVER, _TYPENAME = How.ATTRIBUTE, How.COLUMN, How.RESOLVER, How.TYPENAME
+
 
 class Failed:
     """An exception in a value's place."""
@@ -208,13 +211,13 @@ class ColumnRun:
                 self._denied.append((field, [*block.path(0), field.key], refused))
                 self.failed |= field.node.nonnull
             return [None] * len(block.sources)
-        if how is How.ATTRIBUTE:
+        if how is _ATTRIBUTE:
             values = _attributes(field.get, block.sources)
-        elif how is How.COLUMN:
+        elif how is _COLUMN:
             values = _at_once(field, block.sources)
-        elif how is How.RESOLVER:
+        elif how is _RESOLVER:
             values = self._resolved(field, block.sources)
-        elif how is How.TYPENAME:
+        elif how is _TYPENAME:
             return [block.selection.type.name] * len(block.sources)
         else:
             values = self._general(field, block)

@@ -20,6 +20,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Lone surrogates too, which no encoding has."""
 _KEY_BYTES = 1024
 """S3's own limit."""
+_OTHER = DocumentKind.OTHER
+"""Taken from the enum once: looking a member up by its name is Python (CPython 3.11), for each document."""
 
 
 def _media_types() -> mimetypes.MimeTypes:
@@ -115,7 +117,7 @@ class Layout:
             listed,
             title,
             file_name,
-            self._kinds.get(source_kind or "", DocumentKind.OTHER),
+            self._kinds.get(source_kind or "", _OTHER),
             source_kind,
             tuple(filter(None, folders[1:])),
             _media_type(ending),
