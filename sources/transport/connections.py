@@ -134,8 +134,7 @@ class Connections:
             await self._look_up()
         line = self._line(method) if anew else self._kept(method)
         try:
-            line.prepare(url, headers, body, self._pinned)
-            answer = await line.exchange()
+            answer = line.answer(await line.ask(url, headers, body, self._pinned))
         except _Unasked:
             line.close()
             return await self.exchange(method, url, headers, body, anew=True)
@@ -227,6 +226,9 @@ class _Line:
         self._answered: asyncio.Future[int] | None = None
         """libcurl's code, while something is asked."""
         self._timer: asyncio.Handle | None = None
+        self._wakes: deque[int] = deque(maxlen=1)
+        """When libcurl said last that it wants to go on, until that is looked at: within each call it says "at once", which is
+        done, and then "never"."""
         self._opened: list[socket.socket] = []
         """By this call; libcurl has duplicates of them."""
         self._watched: set[int] = set()
@@ -243,7 +245,7 @@ class _Line:
         self._multi = multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_MAXCONNECTS, 1)
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        multi.setopt(pycurl.M_TIMERFUNCTION, self._wake)
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._wakes.append)
         self._curl = curl = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),
@@ -272,16 +274,19 @@ class _Line:
     def kept(self) -> bool:
         """Is there a connection that the next call may use? Without one the line is of no more use: what libcurl may still
         hold is watched by nobody."""
-        return self._duplicate is not None and not self.closed
+        return self._duplicate is not None
 
     @property
     def quiet(self) -> bool:
         """Has nothing come since the last answer? What came unasked is no answer to the next call: most of all not somebody
         else's."""
-        return self.kept and not self._pending.poll(0)
+        return self._duplicate is not None and not self._pending.poll(0)
 
-    def prepare(self, url: str, headers: Mapping[str, str], body: bytes, pinned: str | None) -> None:
-        """For the next call. Raises ValueError for a header or a URL that would be several."""
+    def ask(
+        self, url: str, headers: Mapping[str, str], body: bytes, pinned: str | None
+    ) -> "asyncio.Future[int]":
+        """libcurl's code, for ``answer``, when all is there. ``close`` the line where it is not waited for, or raises:
+        ValueError for a header or a URL that would be several, _Unasked where a kept connection is not to be trusted."""
         curl = self._curl
         curl.setopt(pycurl.URL, url.encode())
         if self._sends:
@@ -295,14 +300,13 @@ class _Line:
         if pinned != self._pinned:
             curl.setopt(pycurl.RESOLVE, [pinned])
             self._pinned = pinned
-
-    async def exchange(self) -> tuple[int, Headers, bytes]:
-        """What was prepared: status, headers, body. Raises NoAnswer, AddressNotAllowed and, where a kept connection is not to
-        be trusted, _Unasked. ``close`` it where it raises."""
         self._heard = not self._tls
-        self._answered = self._loop.create_future()
+        answered = self._answered = self._loop.create_future()
         self._context.run(self._begin)
-        code = await self._answered
+        return answered
+
+    def answer(self, code: int) -> tuple[int, Headers, bytes]:
+        """Status, headers, body of what was asked. Raises NoAnswer and AddressNotAllowed: ``close`` the line then."""
         self._answered = None
         if code:
             raise self._failure(code)
@@ -345,21 +349,23 @@ class _Line:
         multi, answered = self._multi, self._answered
         try:
             _, under_way = multi.socket_action(descriptor, ready)
-            if self._lines and not self._heard and answered is not None and not answered.done():
+            if answered is None or answered.done():
+                return
+            if self._lines and not self._heard:
                 answered.set_exception(_Unasked())
-                return
-            if under_way or answered is None or answered.done():
-                return
-            failed = multi.info_read()[2]
-            kept = self._curl.getinfo(pycurl.ACTIVESOCKET)
-            multi.remove_handle(self._curl)
-            code = failed[0][1] if failed else 0
-            if self._opened or kept != self._descriptor:
-                self._keep(kept)
+            elif not under_way:
+                failed = multi.info_read()[2]
+                kept = self._curl.getinfo(pycurl.ACTIVESOCKET)
+                multi.remove_handle(self._curl)
+                if self._opened or kept != self._descriptor:
+                    self._keep(kept)
+                answered.set_result(failed[0][1] if failed else 0)
         except pycurl.error:  # a fault of ours or of libcurl's
-            code = pycurl.E_FAILED_INIT
-        if answered is not None and not answered.done():
-            answered.set_result(code)
+            if answered is not None and not answered.done():
+                answered.set_result(pycurl.E_FAILED_INIT)
+        finally:
+            if self._wakes:
+                self._wake(self._wakes.pop())
 
     def _wake(self, milliseconds: int) -> None:
         """When libcurl wants to go on whatever happens; -1: never."""
@@ -371,17 +377,19 @@ class _Line:
 
     def _watch(self, wanted: int, descriptor: int, multi: pycurl.CurlMulti, _: object) -> None:
         """What libcurl waits for at one of its descriptors."""
-        if self.closed or descriptor == self._waking:
+        if descriptor == self._waking or self.closed:
             return
         loop = self._loop
-        reads, writes = wanted & pycurl.POLL_IN, wanted & pycurl.POLL_OUT
+        writes = wanted & pycurl.POLL_OUT
         if descriptor == self._descriptor and self._duplicate is not None:
             if writes:
                 loop.add_writer(self._duplicate, self._go_on, descriptor, pycurl.CSELECT_OUT)
+                self._writes = True
             elif self._writes:
                 loop.remove_writer(self._duplicate)
-            self._writes = bool(writes)
+                self._writes = False
             return
+        reads = wanted & pycurl.POLL_IN
         if reads:
             loop.add_reader(descriptor, self._go_on, descriptor, pycurl.CSELECT_IN)
         elif descriptor in self._watched:
