@@ -36,7 +36,7 @@ from sources.transport.wiring import Wiring
 from sources.vendors.xero import where
 from sources.vendors.xero.erp import Settings, connect
 from sources.vendors.xero.refusals import explain
-from sources.vendors.xero.rows import Customers, OwnFields, calendar_date, instant, invoice
+from sources.vendors.xero.rows import Customers, OwnFields, calendar_date, instant, invoices
 from sources.vendors.xero.sandbox import (
     TENANT,
     WEB_APP,
@@ -770,16 +770,18 @@ def test_a_status_that_nobody_knows_yet_keeps_its_own_word():
     )
 
     details = Alone(InvoiceDetails())
-    assert invoice(answer.invoices[0], details, own_fields, Customers()) == InvoiceRecord(
-        ref=Ref("xero", "i"),
-        customer=Ref("xero", "c"),
-        number=None,
-        status=InvoiceStatus.UNKNOWN,
-        source_status="HELD",
-        currency="GBP",
-        total_value=Decimal("48"),
-        details=details,
-    )
+    assert invoices(answer.invoices, details, own_fields, Customers()) == [
+        InvoiceRecord(
+            ref=Ref("xero", "i"),
+            customer=Ref("xero", "c"),
+            number=None,
+            status=InvoiceStatus.UNKNOWN,
+            source_status="HELD",
+            currency="GBP",
+            total_value=Decimal("48"),
+            details=details,
+        )
+    ]
 
 
 # Details, which are read when they are asked for

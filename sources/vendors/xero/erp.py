@@ -42,7 +42,7 @@ from sources.vendors.xero.rows import (
     PageDetails,
     calendar_date,
     customer,
-    invoice,
+    invoices,
 )
 
 T = TypeVar("T")
@@ -398,8 +398,11 @@ class Xero:
     def _records(self, rows: Sequence[InvoiceRow], body: bytes, owners: Customers) -> list[InvoiceRecord]:
         """Of rows of this page. One with a date that is none is dropped alone."""
         details, own = PageDetails(body), self._own
-        made = sifted(rows, lambda row: invoice(row, details, own, owners), self._refused)
-        return [record for record in made if record is not None]
+        try:
+            return invoices(rows, details, own, owners)
+        except Exception:  # one of them does not fit: each by itself
+            made = sifted(rows, lambda row: invoices([row], details, own, owners), self._refused)
+            return [record for records in made if records for record in records]
 
     def _refused(self, row: InvoiceRow | OwedRow) -> None:
         self._http.drop("invoice", row.invoice_id)

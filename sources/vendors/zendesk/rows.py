@@ -53,16 +53,18 @@ class FieldRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class TicketRow(msgspec.Struct, frozen=True, gc=False):
+    """In Zendesk's order: msgspec looks for the next field behind the last one it found."""
+
     id: int
     created_at: datetime
     updated_at: datetime
-    organization_id: int | None = None
-    subject: str | None = None
-    status: str | None = None
-    priority: str | None = None
     type: str | None = None
-    tags: tuple[str, ...] | None = None
+    subject: str | None = None
+    priority: str | None = None
+    status: str | None = None
+    organization_id: int | None = None
     due_at: datetime | None = None
+    tags: tuple[str, ...] | None = None
     custom_fields: list[FieldRow] | None = None
 
 
@@ -169,6 +171,8 @@ class Customers(dict[int | None, Ref | None]):
 
 
 _NO_VALUES: dict[str, Any] = {}
+# Taken from the enum once: looking a member up by its name is Python, twice for each ticket.
+_NO_STATUS, _NO_PRIORITY = TicketStatus.UNKNOWN, TicketPriority.UNKNOWN
 
 
 def tickets_from(
@@ -182,9 +186,9 @@ def tickets_from(
             customers[row.organization_id],
             number,
             row.subject,
-            _STATUSES.get(row.status, TicketStatus.UNKNOWN),
+            _STATUSES.get(row.status, _NO_STATUS),
             row.status,
-            _PRIORITIES.get(row.priority, TicketPriority.UNKNOWN),
+            _PRIORITIES.get(row.priority, _NO_PRIORITY),
             row.priority,
             row.type,
             row.tags or (),
