@@ -53,6 +53,9 @@ REFUSAL_SECONDS = 60.0
 REFUSING_ADDRESSES = 100
 """At a time; all others are counted together. Bounds what a flood can write to a few records per second."""
 
+_REFUSAL = AuditKind.REFUSAL
+"""Once: an enum looks its members up in Python (CPython 3.11)."""
+
 log = structlog.get_logger()
 
 
@@ -260,7 +263,7 @@ class AuditTrail:
     # -- handing over -------------------------------------------------------------------------------------------
 
     def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
-        if record.kind is not AuditKind.REFUSAL:
+        if record.kind is not _REFUSAL:
             self.outcomes[record.kind._value_, done.outcome._value_] += 1
         named, owners = _NOTHING, _NOBODYS
         if touched is not None and touched.anything:
@@ -277,7 +280,7 @@ class AuditTrail:
             records=msgspec.Raw(kept.array),
             record_count=named.count,
         )
-        if record.stage is Stage.WHOLE and self._full() and not self._spares(record):
+        if self._full() and record.stage is Stage.WHOLE and not self._spares(record):
             self._lose(record)
             return
         self._put(_Queued(finished, kept.count, owners))

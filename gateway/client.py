@@ -24,6 +24,7 @@ Answering = Callable[[Scope, Receive, str], Awaitable[ASGIApp | None]]
 _REFUSED = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 4401: "UNAUTHENTICATED", 4403: "FORBIDDEN"}
 """Statuses of HTTP and of WebSockets that say that a caller was not let in."""
 
+_ID_NAME = b"x-request-id"
 
 _ID = re.compile(r"[A-Za-z0-9._+/=-]{8,128}")
 """What a request may be called by a proxy."""
@@ -62,11 +63,11 @@ class Entrance:
                 answer = await direct(scope, receive, arrived.request_id)
                 if type(answer) is Reply:
                     # What ``_noting`` does, without a call per message.
-                    arrived.status = answer.status
-                    if answer.status in _REFUSED:
-                        self._not_let_in(arrived, answer.status)
-                    headers = [*answer.headers, _id_header(arrived)]
-                    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                    status = arrived.status = answer.status
+                    if status in _REFUSED:
+                        self._not_let_in(arrived, status)
+                    headers = [*answer.headers, (_ID_NAME, arrived.request_id.encode())]
+                    await send({"type": "http.response.start", "status": status, "headers": headers})
                     await send({"type": "http.response.body", "body": answer.body})
                 elif answer is not None:
                     await answer(scope, receive, self._noting(arrived, send))
@@ -88,7 +89,10 @@ class Entrance:
                 return send(message)
             if kind == "http.response.start":
                 arrived.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), _id_header(arrived)]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (_ID_NAME, arrived.request_id.encode()),
+                ]
             said = message.get("status") or message.get("code")
             if said in _REFUSED:
                 self._not_let_in(arrived, said)
@@ -98,10 +102,6 @@ class Entrance:
 
     def _not_let_in(self, arrived: Arrival, said: int) -> None:
         self._refused(network(arrived.client), _REFUSED[said])
-
-
-def _id_header(arrived: Arrival) -> tuple[bytes, bytes]:
-    return b"x-request-id", arrived.request_id.encode()
 
 
 class Clients:
@@ -114,7 +114,8 @@ class Clients:
         """A request: whose, and by which id."""
         if self._networks:
             return Arrival(self.address(scope), self.id(scope) or new_id())
-        return Arrival(scope["client"][0] if scope.get("client") else "", new_id())
+        peer = scope.get("client")
+        return Arrival(peer[0] if peer else "", new_id())
 
     def address(self, scope: Scope) -> str:
         """Without its port; empty for a socket that has none. Of X-Forwarded-For only what trusted proxies have added is

@@ -68,32 +68,30 @@ _SIZES = ("first", "last", "ids")
 def prepare(schema: GraphQLSchema, text: str) -> "Prepared":
     """A document parsed and validated within the limits, once for all its requests. Raises GraphQLError where the text is
     no document."""
-    if len(text) > CACHED_LENGTH:
-        return Prepared(schema, text)  # anew each time: few are so long
-    known = _documents.get((schema, text))
-    return known if known is not None else _documents.add((schema, text), Prepared(schema, text))
+    key = schema, text
+    known = _documents.kept.get(key)
+    if known is None:
+        prepared = Prepared(schema, text)
+        # Those that are longer are prepared anew each time: they are few.
+        return prepared if len(text) > CACHED_LENGTH else _documents.add(key, prepared)
+    _documents.kept.move_to_end(key)
+    return known
 
 
 class _Documents:
     """The documents that were asked for last."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[GraphQLSchema, str], Prepared] = OrderedDict()
+        self.kept: OrderedDict[tuple[GraphQLSchema, str], Prepared] = OrderedDict()
+        """The one that was asked for last at the end."""
         self._bytes = 0
-
-    def get(self, key: tuple[GraphQLSchema, str]) -> "Prepared | None":
-        """None where it is not kept."""
-        known = self._kept.get(key)
-        if known is not None:
-            self._kept.move_to_end(key)
-        return known
 
     def add(self, key: tuple[GraphQLSchema, str], prepared: "Prepared") -> "Prepared":
         """The same, kept in the place of those that were not asked for the longest."""
-        self._kept[key] = prepared
+        self.kept[key] = prepared
         self._bytes += prepared.bytes
         while self._bytes > CACHED_BYTES:
-            _, forgotten = self._kept.popitem(last=False)
+            _, forgotten = self.kept.popitem(last=False)
             self._bytes -= forgotten.bytes
         return prepared
 
@@ -114,6 +112,8 @@ class Prepared:
         """That it takes, as estimated."""
         operations = _operations(self.document)
         self._several = len(operations) > 1
+        self.directed = any(operation.directives for operation in operations)
+        """May one of its operations say itself how old what it is given may be?"""
         self._operations: dict[str | None, OperationDefinitionNode] = {}
         """By name; without one the first."""
         for operation in operations:

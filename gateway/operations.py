@@ -49,6 +49,8 @@ _KINDS = {
     "subscription": AuditKind.SUBSCRIPTION,
 }
 """By the operation's ``_value_``: an enum's hash and its property ``value`` are Python, and each request would call them."""
+_MUTATION = AuditKind.MUTATION
+"""Once: an enum looks its members up in Python (CPython 3.11)."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -69,7 +71,7 @@ class Operations:
     """Runs operations for callers who have signed in."""
 
     def __init__(self, office: Office) -> None:
-        self._office, self._schema = office, office.schema.graphql
+        self._office, self._schema, self._policy = office, office.schema.graphql, office.schema.policy
 
     def run(
         self,
@@ -122,13 +124,15 @@ class Operations:
                     office.audit.read(record, None, done)
                     return answer
                 assert prepared is not None
-                if record.kind is AuditKind.MUTATION:
+                if record.kind is _MUTATION:
                     async with office.audit.writing(record, touched) as writing:
                         answer = await self._answer(operation, prepared, principal, touched, request_id, LIVE)
                         done = writing.done = done_of(answer.body, answer.ran, touched)
                 else:
-                    asked = prepared.demand(operation.operation_name, operation.variables or {})
-                    demand = asked or (wished.freshness if wished else ANY)
+                    demand = wished.freshness if wished is not None else ANY
+                    if prepared.directed:
+                        own = prepared.demand(operation.operation_name, operation.variables or {})
+                        demand = own or demand
                     with office.audit.reading(record, touched) as reading:
                         if presence is not None:
                             presence.begin()
@@ -161,7 +165,7 @@ class Operations:
         except GraphQLError:
             return None
         name = operation.operation_name
-        if not prepared.is_public(name, self._office.schema.policy):
+        if not prepared.is_public(name, self._policy):
             return None
         if refusals := prepared.refusals(name, operation.variables or {}, only_query):
             return answered(ExecutionResult(None, refusals), request_id)
@@ -184,7 +188,7 @@ class Operations:
             return None, [error], self._office.audit.record(AuditKind.QUERY, principal)
         name = operation.operation_name
         refusals = prepared.refusals(name, operation.variables or {}, only_query)
-        if not refusals and principal.viewing and prepared.kind(name) is OperationType.MUTATION:
+        if principal.viewing and not refusals and prepared.kind(name) is OperationType.MUTATION:
             viewing = ViewingOnly()
             refusals = [GraphQLError(str(viewing), original_error=viewing)]
         return prepared, refusals, self.record(operation, prepared, principal)
@@ -203,8 +207,9 @@ class Operations:
         )
 
     def _asked(self, operation: Operation, prepared: Prepared, principal: Principal) -> Asked | None:
-        name, variables = operation.operation_name, operation.variables or {}
-        return prepared.asked(name, self._office.schema.policy, principal.held, variables)
+        return prepared.asked(
+            operation.operation_name, self._policy, principal.held, operation.variables or {}
+        )
 
     async def _answer(
         self,
@@ -241,7 +246,7 @@ class Operations:
         answer = answered(result, request_id)
         if reading is None or cache is None or not reading.notes:
             return answer
-        paths = prepared.paths(operation.operation_name, self._office.schema.policy)
+        paths = prepared.paths(operation.operation_name, self._policy)
         if entries := freshness.shown(reading, paths):
             answer.body["extensions"] = {"freshness": entries}
         if result.errors or principal.viewing:

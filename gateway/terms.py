@@ -20,6 +20,9 @@ from sources.transport.deadline import Deadline, deadline
 TIMEOUT, PRIORITY = "x-request-timeout", "priority"
 _WISHES = {TIMEOUT.encode(), PRIORITY.encode(), b"cache-control"}
 
+# Once: an enum looks its members up in Python (CPython 3.11).
+_INTERACTIVE, _DASHBOARD = Urgency.INTERACTIVE, Urgency.DASHBOARD
+
 _URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:$|[,;])")
 
 
@@ -29,7 +32,7 @@ class Wishes(msgspec.Struct, frozen=True):
     began: float
     """By ``time.monotonic``: the time runs from here."""
     seconds: float | None = None
-    urgency: Urgency = Urgency.INTERACTIVE
+    urgency: Urgency = _INTERACTIVE
     freshness: Demand = ANY
 
 
@@ -63,7 +66,7 @@ def terms(
 ) -> tuple[Deadline, Caller]:
     """When what is done must have ended, and for whom its calls are. ``operation``: its name."""
     seconds, organisation = door.deadline, principal.organisation
-    urgency = Urgency.DASHBOARD if organisation is None else Urgency.INTERACTIVE
+    urgency = _DASHBOARD if organisation is None else _INTERACTIVE
     if operation is not None:
         seconds = door.deadlines.get(operation, seconds)
         if operation in door.priorities:
@@ -79,5 +82,5 @@ def _urgency(priority: str) -> Urgency:
     found = _URGENCY.search(priority)
     wanted = int(found[1]) if found else 3
     if wanted <= 3:
-        return Urgency.INTERACTIVE
-    return Urgency.DASHBOARD if wanted <= 5 else Urgency.BACKGROUND
+        return _INTERACTIVE
+    return _DASHBOARD if wanted <= 5 else Urgency.BACKGROUND
