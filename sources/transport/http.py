@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,6 +26,7 @@ from sources.transport.addresses import AddressNotAllowed
 from sources.transport.connections import BrokenOff, Connections, NotReached, TooLarge
 from sources.transport.deadline import in_time
 from sources.transport.limits import LONGEST_SECONDS
+from sources.transport.quoting import quoting
 from sources.transport.rows import Pages
 from sources.transport.seen import SeenCall
 from sources.transport.traffic import Passage, Traffic, UnderWay
@@ -48,9 +49,8 @@ Params = Sequence[tuple[str, str]]
 
 _SECONDS = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{1,18})?\s*").fullmatch
 
-# What stays as it is in a query, as most names and values do; commas, too: lists of ids would double in length.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.~\[\]-]*").fullmatch
-_PLAIN_WORDS = re.compile(r"[A-Za-z0-9_.~,:@/ -]*").fullmatch
+# Of a query. Commas stay as they are: lists of ids would double in length.
+_name, _value = quoting("[]"), quoting(",:@/")
 
 
 class Request(msgspec.Struct):
@@ -138,10 +138,12 @@ class HttpClient:
         self._traffic = traffic
         self._explain = explain
         self._headers = {"Accept-Encoding": ACCEPTED, **(headers or {})}
+        self._headers_of_json = {**self._headers, "Content-Type": "application/json"}
         self._traced = traced
         self._connections: Connections | None = None
-        self._scheme, self._host, self._root, *_ = urlsplit(self.base_url)
+        self._scheme, self._host, root, *_ = urlsplit(self.base_url)
         self._origin = f"{self._scheme}://{self._host}"
+        self._start = self._origin + root
         if not traffic.addresses.allow_url(self.base_url):
             raise self._private()
 
@@ -166,12 +168,12 @@ class HttpClient:
         id's place.
         """
         repeatable = idempotent or method in SAFE_METHODS
-        request = Request(
-            method, self._url(path, params), {**self._headers, **(headers or {})}, once=not repeatable
-        )
+        given, body = self._headers, b""
         if json is not None:
-            request.body = msgspec.json.encode(json)
-            request.headers["Content-Type"] = "application/json"
+            given, body = self._headers_of_json, msgspec.json.encode(json)
+        if headers:
+            given = {**given, **headers}
+        request = Request(method, self._url(path, params), given, body, not repeatable)
         passage = self._traffic.passage(endpoint)
         seen = None if here() is None else SeenCall(self.source, self.base_url, route, endpoint, self._traced)
         try:
@@ -287,19 +289,17 @@ class HttpClient:
         return SourceBadResponse(self.source, f"answer larger than {MAX_BODY_BYTES >> 20} MB")
 
     def _url(self, path: str, params: Params) -> str:
-        if path.startswith(("http://", "https://")):
-            scheme, host, path, query, _ = urlsplit(path)
-            if (scheme, host) != (self._scheme, self._host):
-                raise SourceBadResponse(
-                    self.source, "a next link points to another host; it was not followed"
-                )
-        else:
-            path, _, query = path.partition("?")
-            path = self._root + path
-        if params:
-            more = "&".join([f"{_name(k)}={_value(v)}" for k, v in params])
-            query = f"{query}&{more}" if query else more
-        return f"{self._origin}{path}?{query}" if query else f"{self._origin}{path}"
+        url = self._following(path) if path.startswith(("http://", "https://")) else self._start + path
+        if not params:
+            return url
+        query = "&".join([f"{_name(name)}={_value(value)}" for name, value in params])
+        return f"{url}{'&' if '?' in url else '?'}{query}"
+
+    def _following(self, link: str) -> str:
+        scheme, host, path, query, _ = urlsplit(link)
+        if (scheme, host) != (self._scheme, self._host):
+            raise SourceBadResponse(self.source, "a next link points to another host; it was not followed")
+        return f"{self._origin}{path}?{query}" if query else self._origin + path
 
     def _private(self) -> SourceRejected:
         host = urlsplit(self.base_url).hostname
@@ -323,14 +323,6 @@ class HttpClient:
                 self.source, f"an unexpected redirect (HTTP {status}); it was not followed"
             )
         return InvalidRequest(self.source, f"the request was refused (HTTP {status})")
-
-
-def _name(text: str) -> str:
-    return text if _PLAIN_NAME(text) else quote(text, safe="[]")
-
-
-def _value(text: str) -> str:
-    return text.replace(" ", "%20") if _PLAIN_WORDS(text) else quote(text, safe=",:@/")
 
 
 def retry_after(answer: Answer) -> float | None:
