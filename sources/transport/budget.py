@@ -84,6 +84,7 @@ class _Meter:
         "seen_until",
         "shares",
         "told",
+        "untold_seconds",
         "used",
         "window",
     )
@@ -103,6 +104,8 @@ class _Meter:
         """Calls under way."""
         self.told: int | None = None
         """What the vendor allows by its own account."""
+        self.untold_seconds = min(limit.seconds, UNTOLD_SECONDS)
+        """How long others' calls count where the vendor does not say."""
         self.owed = 0
         """Calls that Redis does not know of, as it was away."""
         self.seen, self.seen_until = 0, 0.0
@@ -296,29 +299,31 @@ class Budget:
             meter = self._meters.get(reading.limit)
             if meter is None or meter.window is None:
                 continue
-            if reading.calls != meter.told and reading.calls is not None and reading.calls > 0:
-                meter.told = reading.calls
+            calls, remaining, ends = reading.calls, reading.remaining, reading.resets_in
+            if calls != meter.told and calls is not None and calls > 0:
+                meter.told = calls
                 declared = meter.limit.calls or 1
-                meter.allow(min(reading.calls, declared) if meter.configured else reading.calls)
-            if reading.remaining is None:
+                meter.allow(min(calls, declared) if meter.configured else calls)
+            if remaining is None:
                 continue
-            pause = reading.resets_in or 0.0 if reading.remaining <= 0 else 0.0
-            ends = reading.resets_in
+            pause = 0.0 if remaining > 0 or ends is None else ends
             if ends is None:
-                ends = min(meter.limit.seconds, UNTOLD_SECONDS)
-            self._correct(meter, now, meter.allowed[0] - reading.remaining, ends, pause)
+                ends = meter.untold_seconds
+            self._correct(meter, meter.window, now, meter.allowed[0] - remaining, ends, pause)
 
     def refused(self, lane: Lane, retry_after: float | None) -> None:
         """The vendor refused a call as one too many, without saying by which limit: all that count it rest."""
         now, pause = monotonic(), REFUSED_SECONDS if retry_after is None else retry_after
-        for meter, _ in lane.windows:
-            self._correct(meter, now, 0, pause, pause)
+        for meter, window in lane.windows:
+            self._correct(meter, window, now, 0, pause, pause)
 
-    def _correct(self, meter: _Meter, now: float, used: int, ends: float, pause: float) -> None:
-        window = meter.window
-        assert window is not None
-        ends, pause = min(ends, LONGEST_SECONDS), min(pause, LONGEST_SECONDS)
+    def _correct(
+        self, meter: _Meter, window: Window, now: float, used: int, ends: float, pause: float
+    ) -> None:
+        if ends > LONGEST_SECONDS:
+            ends = LONGEST_SECONDS
         if pause:
+            pause = min(pause, LONGEST_SECONDS)
             window.paused_until = max(window.paused_until, now + pause)
         if self._shared is None or not meter.limit.shared or self._shared.lost:
             window.told(now, used, now + ends)

@@ -80,9 +80,15 @@ class Headers(Mapping[str, str]):
         self._lower = self._text.lower()
 
     def __getitem__(self, name: str) -> str:
+        value: str | None = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
         found = self._lower.find(f"\n{name}:")
         if found == -1:
-            raise KeyError(name)
+            return default
         start = found + len(name) + 2
         return self._text[start : self._text.index("\n", start)].strip()
 

@@ -84,7 +84,8 @@ class Window:
         if used > own or self._foreign:
             self._foreign, self._foreign_until = max(0, used - own), until
             self._used = own + self._foreign
-            self._look(now)
+            if until < self._look_at:
+                self._look_at = until
 
     def wait(self, now: float, allowed: int, calls: int = 1) -> float:
         """Seconds until ``calls`` more, made as soon as each is allowed, are all made; 0 where they can be made now."""

@@ -18,17 +18,17 @@ LIMITS = (
 
 def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequence[Reading]:
     """The headers tell of the account's limit alone."""
-    headers = answer.headers
-    if endpoint == ATTACHMENTS or "x-ratelimit-remaining" not in headers:
+    told = answer.headers.get
+    if endpoint == ATTACHMENTS or (left := told("x-ratelimit-remaining")) is None:
         return ()
-    remaining = number(headers["x-ratelimit-remaining"])
+    remaining = number(left)
     refused = isinstance(error, SourceRateLimited)
     if refused and remaining != 0:
         return ()  # another limit than the one that these headers are about
     return [
         Reading(
             "account",
-            calls=number(headers.get("x-ratelimit-total")),
+            calls=number(told("x-ratelimit-total")),
             remaining=remaining,
             resets_in=error.retry_after if refused and error is not None else None,
         )

@@ -26,21 +26,9 @@ def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequen
         # The window may be all ours: it rests for as long as HubSpot says, or for a second.
         wait = 1.0 if error.retry_after is None else error.retry_after
         said.append(Reading(_POLICIES[error.vendor_code], remaining=0, resets_in=wait))
-    headers = answer.headers
-    if "x-hubspot-ratelimit-remaining" in headers:
-        said.append(
-            Reading(
-                "burst",
-                calls=number(headers.get("x-hubspot-ratelimit-max")),
-                remaining=number(headers["x-hubspot-ratelimit-remaining"]),
-            )
-        )
-    if "x-hubspot-ratelimit-daily-remaining" in headers:
-        said.append(
-            Reading(
-                "day",
-                calls=number(headers.get("x-hubspot-ratelimit-daily")),
-                remaining=number(headers["x-hubspot-ratelimit-daily-remaining"]),
-            )
-        )
+    told = answer.headers.get
+    if (remaining := told("x-hubspot-ratelimit-remaining")) is not None:
+        said.append(Reading("burst", number(told("x-hubspot-ratelimit-max")), number(remaining)))
+    if (remaining := told("x-hubspot-ratelimit-daily-remaining")) is not None:
+        said.append(Reading("day", number(told("x-hubspot-ratelimit-daily")), number(remaining)))
     return said

@@ -20,9 +20,9 @@ def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequen
     if isinstance(error, SourceRateLimited) and error.vendor_code in _REMAINING:
         wait = 1.0 if error.retry_after is None else error.retry_after
         return [Reading(error.vendor_code, remaining=0, resets_in=wait)]
-    headers = answer.headers
+    told = answer.headers.get
     return [
-        Reading(limit, remaining=number(headers[header]))
+        Reading(limit, remaining=number(left))
         for limit, header in _REMAINING.items()
-        if header in headers
+        if (left := told(header)) is not None
     ]

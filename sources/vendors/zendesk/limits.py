@@ -19,12 +19,12 @@ LIMITS = (
 
 def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequence[Reading]:
     """The same headers tell of the help centre's limit and of the rest's."""
-    headers = answer.headers
-    if endpoint == ATTACHMENTS or "x-rate-limit-remaining" not in headers:
+    told = answer.headers.get
+    if endpoint == ATTACHMENTS or (left := told("x-rate-limit-remaining")) is None:
         return ()
-    resets = number(headers.get("ratelimit-reset"))
+    resets = number(told("ratelimit-reset"))
     refused = isinstance(error, SourceRateLimited)
-    remaining = number(headers["x-rate-limit-remaining"])
+    remaining = number(left)
     if refused and remaining != 0:
         return ()  # another limit than the one that these headers are about
     if refused and error is not None and error.retry_after is not None:
@@ -32,7 +32,7 @@ def readings(endpoint: str, answer: Answer, error: SourceError | None) -> Sequen
     return [
         Reading(
             HELP_CENTRE if endpoint == HELP_CENTRE else "account",
-            calls=number(headers.get("x-rate-limit")),
+            calls=number(told("x-rate-limit")),
             remaining=remaining,
             resets_in=resets,
         )
