@@ -5,8 +5,7 @@ fills page after page before another's first appears. Here every page narrows th
 need drop out, and the list goes on from the last value seen, so nobody starves and nobody is read to the end.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -44,8 +43,8 @@ async def windows_of(
     direction: Direction,
     *,
     fetch: Fetch[R],
-    parent_of: Callable[[R], str],
-    key_of: Callable[[R], Key],
+    parents_of: Callable[[Sequence[R]], Iterable[str]],
+    keys_of: Callable[[Sequence[R]], Iterable[Key]],
     chunk: int,
     page_sizes: tuple[int, int],
     sort: Callable[[str], Any] = str,
@@ -60,7 +59,7 @@ async def windows_of(
     count = -(-len(distinct) // chunk) or 1
     size = -(-len(distinct) // count) or 1
     chunks = [distinct[i : i + size] for i in range(0, len(distinct), size)]
-    reader = _Reader(window, direction, fetch, parent_of, key_of, page_sizes, sort, astray)
+    reader = _Reader(window, direction, fetch, parents_of, keys_of, page_sizes, sort, astray)
     answers = await abreast(reader.read(ids) for ids in chunks)
     found: dict[str, Page[R] | SourceError] = {}
     for ids, answer in zip(chunks, answers, strict=True):
@@ -77,8 +76,8 @@ class _Reader(Generic[R]):
         window: Window,
         direction: Direction,
         fetch: Fetch[R],
-        parent_of: Callable[[R], str],
-        key_of: Callable[[R], Key],
+        parents_of: Callable[[Sequence[R]], Iterable[str]],
+        keys_of: Callable[[Sequence[R]], Iterable[Key]],
         page_sizes: tuple[int, int],
         sort: Callable[[str], Any],
         astray: Callable[[int], None] | None,
@@ -89,7 +88,7 @@ class _Reader(Generic[R]):
         self._running = direction if not backwards else _turned(direction)
         self._after = window.before if backwards else window.after
         self._until = window.after if backwards else window.before
-        self._fetch, self._parent_of, self._key_of = fetch, parent_of, key_of
+        self._fetch, self._parents_of, self._keys_of = fetch, parents_of, keys_of
         self._page_sizes, self._sort, self._astray = page_sizes, sort, astray
 
     async def read(self, parents: Sequence[str]) -> dict[str, Page[R]]:
@@ -111,8 +110,8 @@ class _Reader(Generic[R]):
             if not answer.more or not answer.rows:
                 break
             # Rows that tie with the last one may go on behind the page's end: only those before it are certain.
-            start = self._key_of(answer.rows[-1]).value
-            last = self._sort(start)
+            (key,) = self._keys_of(answer.rows[-1:])
+            start, last = key.value, self._sort(key.value)
             hungry = [
                 parent
                 for parent in waiting
@@ -126,15 +125,14 @@ class _Reader(Generic[R]):
 
     def _sorted_out(self, rows: Sequence[R], seen: Mapping[str, "dict[str, _Found[R]]"]) -> int:
         """Puts each row to its parent's, where the window reaches; how many are of no parent."""
-        parent_of, key_of, sort = self._parent_of, self._key_of, self._sort
-        as_text, bounded = sort is str, bool(self._after or self._until)
+        sort, as_text, bounded = self._sort, self._sort is str, bool(self._after or self._until)
         strays = 0
-        for row in rows:
-            own = seen.get(parent_of(row))
+        for own, key, row in zip(
+            map(seen.get, self._parents_of(rows)), self._keys_of(rows), rows, strict=True
+        ):
             if own is None:
                 strays += 1
                 continue
-            key = key_of(row)
             value, id_ = key.value, key.id
             found = (value if as_text else sort(value), id_, key, row)
             if not bounded or self._inside(found[:2]):
@@ -153,20 +151,21 @@ class _Reader(Generic[R]):
         return self._sort(key.value), key.id
 
     def _page(self, found: "list[_Found[R]]") -> Page[R]:
-        found.sort(key=_PLACE, reverse=self._running is Direction.DESC)
-        more = len(found) > self._window.size
-        del found[self._window.size :]
-        if self._window.backwards:
+        window = self._window
+        # By value, then id; no two have the same, so that nothing behind these is compared.
+        found.sort(reverse=self._running is Direction.DESC)
+        more = len(found) > window.size
+        del found[window.size :]
+        if window.backwards:
             found.reverse()
         rows, keys = [one[3] for one in found], [one[2] for one in found]
-        if self._window.backwards:
-            return Page(rows, keys, has_next=self._window.before is not None, has_previous=more)
-        return Page(rows, keys, has_next=more, has_previous=self._window.after is not None)
+        if window.backwards:
+            return Page(rows, keys, window.before is not None, more)
+        return Page(rows, keys, more, window.after is not None)
 
 
 _Found = tuple[Any, str, Key, R]
 """A row by what it is sorted by, its id and its key."""
-_PLACE = itemgetter(0, 1)
 
 
 def _turned(direction: Direction) -> Direction:

@@ -77,7 +77,9 @@ def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     windows_of = zendesk_tickets.windows_of
 
     async def believing(parents: Sequence[str], *args: Any, **kwargs: Any) -> Any:
-        return await windows_of(parents, *args, **{**kwargs, "parent_of": lambda row: parents[0]})
+        return await windows_of(
+            parents, *args, **{**kwargs, "parents_of": lambda rows: [parents[0]] * len(rows)}
+        )
 
     for module in (zendesk_tickets, xero_erp):
         monkeypatch.setattr(module, "windows_of", believing)

@@ -209,8 +209,8 @@ class HubSpot:
             Window(first=SHARING),
             Direction.ASC,
             fetch=self._search_fetch("createdate", with_values),
-            parent_of=lambda row: (row.text(name) or "").strip().lower(),
-            key_of=lambda row: _time_key(row, "createdate"),
+            parents_of=lambda rows: [(row.text(name) or "").strip().lower() for row in rows],
+            keys_of=lambda rows: [_time_key(row, "createdate") for row in rows],
             chunk=100,
             page_sizes=(1, self._settings.search_page_size),
         )
@@ -297,8 +297,8 @@ class HubSpot:
             query.window,
             query.direction,
             fetch=self._search_fetch(name, lambda _: self._filters(query), query.text),
-            parent_of=lambda row: "",
-            key_of=lambda row: _time_key(row, name),
+            parents_of=lambda rows: [""] * len(rows),
+            keys_of=lambda rows: [_time_key(row, name) for row in rows],
             chunk=1,
             page_sizes=(1, self._settings.search_page_size),
         )

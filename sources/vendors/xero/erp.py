@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
-from operator import attrgetter
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -310,8 +308,8 @@ class Xero:
             query.window,
             query.direction,
             fetch=fetch,
-            parent_of=attrgetter("customer.id"),
-            key_of=_KEYS[query.order],
+            parents_of=lambda records: [record.customer.id for record in records],
+            keys_of=_KEYS[query.order],
             chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000), len(ids)),
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
             sort=_amount if query.order is InvoiceOrder.TOTAL else str,
@@ -483,17 +481,18 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-@lru_cache(maxsize=4096)
-def _day(day: date | None) -> str:
-    return day.isoformat() if day else ""
+def _by_day(days: Sequence[date | None], records: Sequence[InvoiceRecord]) -> list[Key]:
+    texts = msgspec.to_builtins(days)
+    return [Key(text or "", record.ref.id) for text, record in zip(texts, records, strict=True)]
 
 
-_KEYS: Mapping[InvoiceOrder, Callable[[InvoiceRecord], Key]] = {
-    InvoiceOrder.ISSUE_DATE: lambda record: Key(_day(record.issue_date), record.ref.id),
-    InvoiceOrder.DUE_DATE: lambda record: Key(_day(record.due_date), record.ref.id),
-    InvoiceOrder.TOTAL: lambda record: Key(
-        "" if record.total_value is None else format(record.total_value, "f"), record.ref.id
-    ),
+_KEYS: Mapping[InvoiceOrder, Callable[[Sequence[InvoiceRecord]], list[Key]]] = {
+    InvoiceOrder.ISSUE_DATE: lambda records: _by_day([record.issue_date for record in records], records),
+    InvoiceOrder.DUE_DATE: lambda records: _by_day([record.due_date for record in records], records),
+    InvoiceOrder.TOTAL: lambda records: [
+        Key("" if (total := record.total_value) is None else format(total, "f"), record.ref.id)
+        for record in records
+    ],
 }
 
 

@@ -96,6 +96,17 @@ def instant(value: datetime) -> str:
     return text[:19] + "Z"
 
 
+def instants(values: Sequence[datetime]) -> list[str]:
+    """The same of each, all at once where they are in UTC and of whole seconds, as Zendesk's are."""
+    texts = msgspec.to_builtins(values)
+    return [
+        text if len(text) == _INSTANT else instant(value) for text, value in zip(texts, values, strict=True)
+    ]
+
+
+_INSTANT = len("2026-01-02T03:04:05Z")
+
+
 def quoted(text: str) -> str:
     """The words as one phrase in which nothing acts as an operator. Raises InvalidRequest when none are left."""
     words = _ACTS_IN_A_PHRASE.sub(" ", text).split()

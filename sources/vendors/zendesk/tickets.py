@@ -51,8 +51,8 @@ async def windows(
         query.window,
         query.direction,
         fetch=fetch,
-        parent_of=_organisation,
-        key_of=_KEYS[query.order],
+        parents_of=_organisations,
+        keys_of=_KEYS[query.order],
         chunk=settings.organisations_per_search,
         page_sizes=(_SMALLEST_SEARCH_PAGE, SEARCH_PAGE),
         astray=astray,
@@ -228,27 +228,29 @@ _SORTS = {
 _RANKS = {word: rank for rank, word in enumerate(PRIORITY_WORDS.values(), start=1)}
 
 
-def _organisation(record: TicketRecord) -> str:
-    return record.customer.id if record.customer else ""
+def _organisations(records: Sequence[TicketRecord]) -> list[str]:
+    return [record.customer.id if record.customer else "" for record in records]
 
 
-def _by_creation(record: TicketRecord) -> Key:
-    assert record.created_at is not None  # Zendesk's rows have both moments
-    return Key(terms.instant(record.created_at), record.number)
+def _by_creation(records: Sequence[TicketRecord]) -> list[Key]:
+    # Zendesk's rows have both moments.
+    instants = terms.instants([record.created_at for record in records if record.created_at])
+    return [Key(instant, record.number) for instant, record in zip(instants, records, strict=True)]
 
 
-def _by_change(record: TicketRecord) -> Key:
-    assert record.updated_at is not None
-    return Key(terms.instant(record.updated_at), record.number)
+def _by_change(records: Sequence[TicketRecord]) -> list[Key]:
+    instants = terms.instants([record.updated_at for record in records if record.updated_at])
+    return [Key(instant, record.number) for instant, record in zip(instants, records, strict=True)]
 
 
-def _by_priority(record: TicketRecord) -> Key:
-    assert record.created_at is not None
-    rank = _RANKS.get(record.source_priority or "", 0)
-    return Key(f"{rank} {terms.instant(record.created_at)}", record.number)
+def _by_priority(records: Sequence[TicketRecord]) -> list[Key]:
+    ranks = [_RANKS.get(record.source_priority or "", 0) for record in records]
+    return [
+        Key(f"{rank} {key.value}", key.id) for rank, key in zip(ranks, _by_creation(records), strict=True)
+    ]
 
 
-_KEYS: Mapping[TicketOrder, Callable[[TicketRecord], Key]] = {
+_KEYS: Mapping[TicketOrder, Callable[[Sequence[TicketRecord]], list[Key]]] = {
     TicketOrder.CREATED_AT: _by_creation,
     TicketOrder.UPDATED_AT: _by_change,
     TicketOrder.PRIORITY: _by_priority,
