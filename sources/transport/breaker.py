@@ -42,13 +42,15 @@ class Breaker:
             maxlen=REMEMBERED_CALLS if fewest == inf else max(REMEMBERED_CALLS, int(2 * fewest))
         )
         self._failures = 0
-        self._pause = self._paused = FIRST_PAUSE
-        """The next one's, and the last one's."""
+        self._pause = FIRST_PAUSE
+        """The last one's."""
         self.opens_at: float | None = None
         """When a call may be tried again; None while closed: then it is not one of the tries."""
         self._probing_until: float | None = None
         """While a single call is tried no other is; None where none is under way."""
         self._probes = 0
+        self._closed_by = 0
+        """The try that went well."""
         self.opened = 0
         """How many times it opened."""
         self.kept_away = 0
@@ -92,22 +94,18 @@ class Breaker:
             self._probing_until = None
 
     def ended_badly(self, probe: int) -> None:
-        """What ``ended`` was told had gone well had not."""
+        """What ``ended`` was told had gone well had not, as it turned out."""
         if probe:
-            if probe == self._probes and self.opens_at is None:
-                self._pause = min(LONGEST_PAUSE, self._paused * 2)
-                self._open()
+            if probe == self._closed_by and self.opens_at is None:
+                self._pause_longer()
             return
-        for place in reversed(range(len(self._outcomes))):
-            if not self._outcomes[place][1]:
-                del self._outcomes[place]
-                break
+        if self._failures:
+            self._forget_success()
         self._failed(probe)
 
     def _succeeded(self, probe: int) -> None:
         if probe and self.opens_at is not None:
-            self.opens_at, self._probing_until = None, None
-            self._paused, self._pause = self._pause, FIRST_PAUSE
+            self.opens_at, self._probing_until, self._closed_by = None, None, probe
             self._outcomes.clear()
             self._failures = 0
         elif self._failures and self.opens_at is None:
@@ -117,17 +115,27 @@ class Breaker:
         if probe:
             # One that was tried before the last says nothing new.
             if probe == self._probes and self.opens_at is not None:
-                self._probing_until = None
-                self._pause = min(LONGEST_PAUSE, self._pause * 2)
-                self.opens_at = monotonic() + self._pause
+                self._pause_longer()
         elif self.opens_at is None:  # one that was under way when it opened says nothing new
             self._note(True)
             if self._failures >= self._fewest and self._failures >= SHARE * len(self._outcomes):
-                self._open()
+                self._pause = FIRST_PAUSE
+                self.opens_at = monotonic() + self._pause
+                self.opened += 1
 
-    def _open(self) -> None:
+    def _pause_longer(self) -> None:
+        """The single call that was tried has failed."""
+        self._probing_until = None
+        self._pause = min(LONGEST_PAUSE, self._pause * 2)
         self.opens_at = monotonic() + self._pause
-        self.opened += 1
+
+    def _forget_success(self) -> None:
+        """The last one: it need not be the call's own, as all are alike."""
+        for place in reversed(range(len(self._outcomes))):
+            _, failure = self._outcomes[place]
+            if not failure:
+                del self._outcomes[place]
+                return
 
     def _note(self, failure: bool) -> None:
         now = monotonic()

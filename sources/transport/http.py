@@ -74,7 +74,8 @@ class Answer(msgspec.Struct, frozen=True):
     """The call that it came by."""
 
     def unreadable(self) -> None:
-        """The body turned out to be none of the vendor's, as a page about its maintenance is: that counts against it."""
+        """The body turned out not to be of the vendor's form at all, as a page about maintenance is not: that counts against the
+        vendor."""
         if self.under_way is not None:
             self.under_way.answered_nothing()
 
@@ -215,6 +216,7 @@ class HttpClient:
         return SourceBadResponse(self.source, f"unexpected answer: {reason}")
 
     def _unfit(self, answer: Answer, error: Exception) -> SourceBadResponse:
+        # One whose JSON has another form than the vendor's description is an answer: it is there, and works.
         if not isinstance(error, msgspec.ValidationError):
             answer.unreadable()
         return self.unexpected(error)

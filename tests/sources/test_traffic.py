@@ -267,7 +267,7 @@ async def test_a_source_whose_pages_cannot_be_read_is_left_alone_until_one_can(b
         with pytest.raises(SourceBadResponse):
             client.decode(await client.call("GET", "/"), PAGE)
         [second] = traffic.state().endpoints
-        assert (second.breaker, second.opened) == ("open", 2)
+        assert (second.breaker, second.opened) == ("open", 1)
         assert (second.retry_after or 0) > FIRST_PAUSE
 
         said[:] = [b"{}"]
