@@ -1,5 +1,6 @@
 """Invoices, what was paid and credited on them, and what is owed in all."""
 
+from collections.abc import Sequence
 from datetime import date as CalendarDate
 from datetime import datetime
 from decimal import Decimal
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from permissions.directives import requires, reveals, scoped
+from resolvers.by_column import by_column
 from resolvers.context import Info
 from resolvers.freshness import fresh
 from resolvers.own_fields import conditions
@@ -28,6 +30,7 @@ from resolvers.vocabulary import (
     shown_from,
 )
 from sources.ports.common import Direction, Window
+from sources.ports.common import Money as Amount
 from sources.ports.erp import InvoiceOrder, InvoiceQuery, InvoiceRecord
 from sources.ports.erp import InvoiceStatus as Status
 
@@ -92,6 +95,24 @@ class InvoiceCreditNote:
     applied: Money | None = strawberry.field(description="How much of it went to this invoice.")
 
 
+def _totals(records: Sequence[InvoiceRecord]) -> list[Any]:
+    return Amount.of_many([record.total_value for record in records], [record.currency for record in records])
+
+
+@by_column(_totals)
+def _total(root: strawberry.Parent[Any]) -> Money | None:
+    record: InvoiceRecord = root
+    return record.total  # type: ignore[return-value]
+
+
+def _all_overdue(records: Sequence[InvoiceRecord], info: Info) -> list[bool | None]:
+    today = info.context.today
+    return [
+        None if record.due_date is None else record.status is _OPEN and record.due_date < today
+        for record in records
+    ]
+
+
 @strawberry.type(
     description="A sales invoice, from the accounting system.",
     directives=[requires("invoices:read"), scoped(by="account"), fresh("Invoice")],
@@ -109,7 +130,7 @@ class Invoice(Node):
     currency: CurrencyCode | None = strawberry.field(description="The currency of all its amounts.")
     net: Money | None = strawberry.field(description="Without tax.")
     tax: Money | None = strawberry.field(description="Tax alone.")
-    total: Money | None = strawberry.field(description="With tax.")
+    total: Money | None = strawberry.field(resolver=_total, description="With tax.")
     amount_due: Money | None = strawberry.field(description="Still to pay.")
     amount_paid: Money | None = strawberry.field(description="Paid so far.")
     amount_credited: Money | None = strawberry.field(description="Credited so far.")
@@ -127,6 +148,7 @@ class Invoice(Node):
         description="Is it open with a due date in the past, by the firm's calendar?",
         directives=[reveals("Invoice.status", "Invoice.dueDate")],
     )
+    @by_column(_all_overdue)
     def overdue(root: strawberry.Parent[Any], info: Info) -> bool | None:
         record: InvoiceRecord = root
         if record.due_date is None:

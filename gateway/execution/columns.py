@@ -252,6 +252,11 @@ class ColumnRun:
             return [Failed(error) for _ in sources]
         call, values = resolver.call, list[Any]()
         if resolver.of_parent_and_info and not kwargs:
+            if field.by_column is not None:
+                try:
+                    return field.by_column.give(sources, info)
+                except Exception:  # one of them is not as usual: each by itself
+                    values.clear()
             for source in sources:
                 try:
                     values.append(call(source, info))

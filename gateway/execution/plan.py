@@ -209,8 +209,9 @@ class FieldPlan:
             self.how, self.get = How.ATTRIBUTE, attrgetter(declared.python_name)
             self.attribute = declared.python_name
         elif declared is not None and (resolver := Resolver.of(declared)):
-            if resolver.of_parent_alone:
+            if resolver.of_parent_alone or resolver.of_parent_and_info:
                 self.by_column = getattr(resolver.call, "by_column", None)
+            if resolver.of_parent_alone:
                 self.how = How.ATTRIBUTE if self.by_column is None else How.COLUMN
                 self.get = resolver.call
             else:

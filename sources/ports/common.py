@@ -51,7 +51,7 @@ class Money(msgspec.Struct, frozen=True, gc=False):
         if amount is None or not currency:
             return None
         try:
-            padded = amount.quantize(_UNITS[minor_units(currency)])
+            padded = amount.quantize(_UNIT_OF[currency])
             if padded == amount:
                 return cls(padded, currency)
             exact = amount.normalize()
@@ -59,7 +59,32 @@ class Money(msgspec.Struct, frozen=True, gc=False):
             exact = amount
         return cls(exact, currency) if amount.is_finite() else None
 
+    @classmethod
+    def of_many(cls, amounts: list[Decimal | None], currencies: list[str | None]) -> "list[Money | None]":
+        """``of`` each amount and the currency in its place."""
+        try:
+            padded = list(map(Decimal.quantize, amounts, map(_UNIT_OF.__getitem__, currencies)))  # type: ignore[arg-type]
+        except (InvalidOperation, KeyError, TypeError):  # one of them is not as usual, or there is none
+            return list(map(cls.of, amounts, currencies))
+        if padded != amounts:  # one of them is finer than its currency's unit
+            return list(map(cls.of, amounts, currencies))
+        return list(map(cls, padded, currencies))
 
+
+class _UnitOf(dict[str, Decimal]):
+    """The smallest amount of each currency."""
+
+    def __missing__(self, currency: str | None) -> Decimal:
+        if not currency:
+            raise KeyError(currency)
+        if len(self) >= _MOST_CURRENCIES:
+            self.clear()
+        unit = self[currency] = _UNITS[minor_units(currency)]
+        return unit
+
+
+_MOST_CURRENCIES = 256
+_UNIT_OF = _UnitOf()
 _UNITS = [Decimal(1).scaleb(-places) for places in range(5)]
 
 

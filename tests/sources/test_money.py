@@ -61,3 +61,14 @@ def test_no_amount_changes_its_value(amount: Decimal, currency: str) -> None:
     exponent = money.amount.as_tuple().exponent
     assert isinstance(exponent, int)
     assert -exponent >= minor_units(currency)
+
+
+amounts = st.none() | st.decimals() | st.decimals(places=2, allow_nan=False, allow_infinity=False)
+currencies = st.sampled_from(["GBP", "JPY", "KWD", "CLF", "", None])
+
+
+@given(st.lists(st.tuples(amounts, currencies), max_size=4))
+def test_many_are_made_as_each_by_itself(given: list[tuple[Decimal | None, str | None]]) -> None:
+    made = Money.of_many([amount for amount, _ in given], [currency for _, currency in given])
+
+    assert list(map(str, made)) == [str(Money.of(amount, currency)) for amount, currency in given]

@@ -38,6 +38,14 @@ class Row:
         root.asked.append(root.number)
         return str(root.number.upper())
 
+    @strawberry.field
+    @by_column(lambda rows, info: [row.limit < info.context.most for row in rows])
+    def within(root: strawberry.Parent[Any], info: strawberry.Info) -> bool | None:  # noqa: N805
+        """Compared with something of the request's."""
+        root.asked.append(root.limit)
+        below: bool = root.limit < info.context.most
+        return below
+
 
 @strawberry.type
 class Query:
@@ -59,8 +67,19 @@ instants = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.
 
 
 async def answered(field: str, rows: list[Any]) -> tuple[list[Any], list[Any]]:
-    answer = await planned(schema, f"{{ rows {{ {field} }} }}", context=context(rows=rows))
+    answer = await planned(schema, f"{{ rows {{ {field} }} }}", context=context(rows=rows, most=5))
     return [row[field] for row in msgspec.json.decode(encoded(answer.data))["rows"]], said(answer)
+
+
+async def test_what_also_takes_info_is_had_at_once_and_by_itself_only_where_one_does_not_fit() -> None:
+    asked: list[Any] = []
+    rows = [SimpleNamespace(limit=limit, asked=asked) for limit in (1, 9)]
+    assert await answered("within", rows) == ([True, False], [])
+    assert asked == [1, 9]  # by graphql-core, which has every document the first time
+    asked.clear()
+    values, errors = await answered("within", [*rows, SimpleNamespace(limit=None, asked=asked)])
+    assert (values, asked) == ([True, False, None], [1, 9, None] * 2)
+    assert len(errors) == 1
 
 
 @given(st.lists(st.none() | decimals, min_size=1, max_size=5))
