@@ -256,7 +256,7 @@ class Office:
     async def context(self, principal: Principal, touched: Touched | None = None) -> Context:
         """What one request of this caller holds. ``touched`` takes note of the records that it is given."""
         touched = touched or Touched()
-        view = await self._views.of(principal)
+        view = self._views.known(principal) or await self._views.of(principal)
         return Context(
             principal,
             ScopedSources(self.backoffice, view.sources, self.violations, touched),
@@ -285,7 +285,7 @@ class Office:
 
     async def sources_for(self, principal: Principal, touched: Touched) -> ScopedSources:
         """The sources as this caller may see them."""
-        view = await self._views.of(principal)
+        view = self._views.known(principal) or await self._views.of(principal)
         return ScopedSources(self.backoffice, view.sources, self.violations, touched)
 
 

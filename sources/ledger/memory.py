@@ -54,6 +54,11 @@ class Memory:
         kept = self._kept
         return {key: kept[key] for key in keys if key in kept}
 
+    @property
+    def state(self) -> int | None:
+        """The same as before as long as nothing has changed. None: a change may go unheard now."""
+        return self._changes if self._listening else None
+
     def begin(self) -> int:
         """To be taken before a read whose result is to be kept."""
         return self._changes
