@@ -1,9 +1,10 @@
 """aiodataloader for one request: what a batch of it costs before anything is read, cut down to what a request needs."""
 
-from asyncio import Future, Task, get_running_loop
+from asyncio import AbstractEventLoop, Future, Task, get_running_loop
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from aiodataloader import DataLoader, failed_dispatch
 from aiodataloader import Loader as Waiting
 
@@ -11,16 +12,13 @@ Batch = Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
 """Gives one value for each key, in their order; an exception is the answer of its key alone."""
 
 
-class Batches:
+class Batches(msgspec.Struct, eq=False):
     """Of one request, from when each begins until the request ends."""
 
-    __slots__ = ("_begun", "_ended", "loop")
-
-    def __init__(self) -> None:
-        # Asked for once: it is a system call each time (CPython 3.11).
-        self.loop = get_running_loop()
-        self._begun: list[Task[None]] = []
-        self._ended = False
+    loop: AbstractEventLoop = msgspec.field(default_factory=get_running_loop)
+    """Asked for once: it is a system call each time (CPython 3.11)."""
+    _begun: list[Task[None]] = []
+    _ended: bool = False
 
     def begin(self, batch: Coroutine[Any, Any, None]) -> None:
         """In a task of its own."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 
@@ -48,13 +49,14 @@ def upstream_urls() -> dict[str, str]:
     }
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """What one request holds: who asks, and a loader for each kind of row that it reads."""
 
-    def __init__(self, principal: Principal, policy: Policy, upstreams: Upstreams) -> None:
-        self.principal, self.policy, self.upstreams = principal, policy, upstreams
-        self._batches = Batches()
-        self._loaders: dict[str, Loader] = {}
+    principal: Principal
+    policy: Policy
+    upstreams: Upstreams
+    _batches: Batches = msgspec.field(default_factory=Batches)
+    _loaders: dict[str, Loader] = {}
 
     def load(self, kind: str, id_: str) -> Future[Any]:
         """What the upstreams have of this kind, ``accounts`` by their own id and everything else by its account's."""
