@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from gateway.arrival import arrival
+from gateway.coordinates import Asked
 from gateway.request_ids import new_id
 from gateway.settings import Audit
 from permissions.principal import Principal
@@ -47,6 +48,8 @@ QUEUED_IDS = 1_000_000
 """Of all records that wait, about 100 MB."""
 NAME_LENGTH = 200
 REMEMBERED_CALLERS = 1_000
+REMEMBERED_ASKED = 4_000
+"""What callers have asked: a few hundred bytes each."""
 
 REFUSAL_SECONDS = 60.0
 """Refused sign-ins of one address: the first one is recorded at once, those of the rest of this time as one record."""
@@ -112,10 +115,11 @@ class Reading(msgspec.Struct, eq=False):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            self.done = LEFT
-        elif isinstance(error, Exception):
-            self.done = _failed(error)
+        if error is not None:
+            if isinstance(error, asyncio.CancelledError):
+                self.done = LEFT
+            elif isinstance(error, Exception):
+                self.done = _failed(error)
         self._trail.read(self._record, self._touched, self.done)
 
 
@@ -140,7 +144,7 @@ class AuditTrail:
     """Of one process. Opened with ``start``; ``close`` writes what is left."""
 
     def __init__(self, store: AuditStore, settings: Audit) -> None:
-        self._store, self._settings = store, settings
+        self._store, self._required, self._most = store, settings.reads == "required", settings.queue
         self._queue: deque[_Queued] = deque()
         self._queued_ids = 0
         self._news = asyncio.Event()
@@ -154,6 +158,8 @@ class AuditTrail:
         self._refusals = _Refusals()
         self._callers: dict[int, tuple[Principal, AuditRecord]] = {}
         """By ``id``, which is a caller's as long as it is kept here: what of their records is always the same."""
+        self._asked: dict[tuple[int, int], tuple[Principal, Asked, AuditRecord]] = {}
+        """Likewise by caller and what was asked: all of the record but which time it is."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """How many operations of each kind ended in which way; of refusals each one, although few are recorded."""
         self.lost = 0
@@ -173,35 +179,53 @@ class AuditTrail:
     ) -> AuditRecord:
         """What is known when an operation begins; request and client are those that are being answered.
         ``organisation``: whom it is done for, where that is not the one the caller acts for."""
-        arrived = arrival.get()
         known = self._callers.get(id(principal))
         if known is None or known[0] is not principal:
             if len(self._callers) >= REMEMBERED_CALLERS:
                 self._callers.clear()
             known = self._callers[id(principal)] = principal, _of(principal)
-        return msgspec.structs.replace(
-            known[1],
-            operation=new_id(),
-            at=datetime.now(UTC),
-            request=arrived.request_id,
-            kind=kind,
-            name=storable(name[:NAME_LENGTH]) if name else None,
-            organisation=storable(organisation) if organisation else known[1].organisation,
-            client=arrived.client,
-            coordinates=coordinates,
-            personal=personal,
+        return _now(
+            msgspec.structs.replace(
+                known[1],
+                kind=kind,
+                name=storable(name[:NAME_LENGTH]) if name else None,
+                organisation=storable(organisation) if organisation else known[1].organisation,
+                coordinates=coordinates,
+                personal=personal,
+            )
         )
+
+    def record_of(self, asked: Asked, principal: Principal) -> AuditRecord:
+        """``record`` of an operation of the graph. Callers ask the same again and again, and nearly all of the record is the
+        same each time then."""
+        known = self._asked.get((id(principal), id(asked)))
+        if known is not None and known[0] is principal and known[1] is asked:
+            return _now(known[2])
+        if len(self._asked) >= REMEMBERED_ASKED:
+            self._asked.clear()
+        record = self.record(
+            AuditKind(asked.type.value),
+            principal,
+            name=asked.name,
+            coordinates=asked.coordinates,
+            personal=asked.personal,
+        )
+        self._asked[id(principal), id(asked)] = principal, asked, record
+        return record
 
     def reading(self, record: AuditRecord, touched: Touched) -> Reading:
         """A block whose end is recorded. Raises SourceUnavailable when reads must be recorded and cannot be."""
-        if self._settings.reads == "required" and self._full():
+        if self._required and self._full():
             raise SourceUnavailable("audit", "reads cannot be recorded; is the ledger's database away?")
         return Reading(self, record, touched)
 
     def read(self, record: AuditRecord, touched: Touched | None = None, done: Done | None = None) -> None:
-        """Hands over an operation that has ended. Costs its caller next to nothing."""
+        """Hands over an operation that has ended. Costs its caller next to nothing: what it touched is named afterwards."""
         assert self._loop is not None, "the trail runs before it is told of anything"
-        self._loop.call_soon(self._add, record, touched, done or _OK)
+        if touched is not None and touched.anything:
+            self._loop.call_soon(self._add, record, touched, done or _OK)
+        else:
+            self._add(record, None, done or _OK)
 
     @asynccontextmanager
     async def writing(self, record: AuditRecord, touched: Touched | None = None) -> AsyncIterator[Writing]:
@@ -263,34 +287,35 @@ class AuditTrail:
     # -- handing over -------------------------------------------------------------------------------------------
 
     def _add(self, record: AuditRecord, touched: Touched | None, done: Done) -> None:
-        if record.kind is not _REFUSAL:
-            self.outcomes[record.kind._value_, done.outcome._value_] += 1
-        named, owners = _NOTHING, _NOBODYS
+        kind = record.kind
+        if kind is not _REFUSAL:
+            self.outcomes[kind._value_, done.outcome._value_] += 1
+        ids, owners = 0, _NOBODYS
+        # A record begins as that of an operation that touches nothing and ends well.
+        if done is not _OK:
+            record = msgspec.structs.replace(
+                record, outcome=done.outcome, codes=done.codes, denied=done.denied
+            )
         if touched is not None and touched.anything:
             # Whoever sees all customers may have read of many: each of them is to know of its share.
-            many = record.staff and record.organisation is None
-            named, owners = touched.named(by_owner=many)
+            named, owners = touched.named(by_owner=record.staff and record.organisation is None)
             touched.release()
-        kept = named.cut(RECORD_IDS, RECORD_BYTES)
-        finished = msgspec.structs.replace(
-            record,
-            outcome=done.outcome,
-            codes=done.codes,
-            denied=done.denied,
-            records=msgspec.Raw(kept.array),
-            record_count=named.count,
-        )
-        if self._full() and record.stage is Stage.WHOLE and not self._spares(record):
+            kept = named.cut(RECORD_IDS, RECORD_BYTES)
+            ids = kept.count
+            record = msgspec.structs.replace(
+                record, records=msgspec.Raw(kept.array), record_count=named.count
+            )
+        if not self._spares(kind) and self._full() and record.stage is Stage.WHOLE:
             self._lose(record)
             return
-        self._put(_Queued(finished, kept.count, owners))
+        self._put(_Queued(record, ids, owners))
 
-    def _spares(self, record: AuditRecord) -> bool:
+    def _spares(self, kind: AuditKind) -> bool:
         """Is it kept although the queue is full? Reads that were let in before it was."""
-        return self._settings.reads == "required" and record.kind is not AuditKind.REFUSAL
+        return self._required and kind is not _REFUSAL
 
     def _full(self) -> bool:
-        return len(self._queue) >= self._settings.queue or self._queued_ids >= QUEUED_IDS
+        return len(self._queue) >= self._most or self._queued_ids >= QUEUED_IDS
 
     def _put(self, queued: "_Queued") -> None:
         self._queue.append(queued)
@@ -359,9 +384,13 @@ class AuditTrail:
         """Writes all that is queued now; False when it could not. What comes meanwhile waits for others again."""
         waiting = len(self._queue)
         while waiting:
-            batch = self._taken(waiting)
+            batch, ids = self._taken(waiting)
             waiting -= len(batch)
-            batch = [queued for queued in batch if queued.written is None or not queued.written.cancelled()]
+            writes = [queued for queued in batch if queued.written is not None]
+            if writes:
+                batch = [
+                    queued for queued in batch if queued.written is None or not queued.written.cancelled()
+                ]
             try:
                 with deadline(WRITE_SECONDS):
                     await self._store.append(await self._records(batch), again=again)
@@ -371,23 +400,26 @@ class AuditTrail:
             except BaseException:
                 self._queue.extendleft(reversed(batch))
                 raise
-            self._queued_ids -= sum(queued.ids for queued in batch)
+            self._queued_ids -= ids
             self._own_up()
-            for queued in batch:
+            for queued in writes:
                 if queued.written is not None and not queued.written.done():
                     queued.written.set_result(None)
         if again:
             log.info("audit_writes_again")
         return True
 
-    def _taken(self, most: int) -> list["_Queued"]:
+    def _taken(self, most: int) -> tuple[list["_Queued"], int]:
+        """With how many ids they have."""
         batch: list[_Queued] = []
         ids = 0
-        while len(batch) < min(BATCH, most) and ids < BATCH_IDS:
+        for _ in range(min(BATCH, most)):
             queued = self._queue.popleft()
             batch.append(queued)
             ids += queued.ids
-        return batch
+            if ids >= BATCH_IDS:
+                break
+        return batch, ids
 
     def _failed(self, batch: Sequence["_Queued"], error: Exception, first: bool) -> None:
         """Writes that wait for their record are refused; everything else stays for another time."""
@@ -405,7 +437,10 @@ class AuditTrail:
 
     async def _records(self, batch: Sequence["_Queued"]) -> list[AuditRecord]:
         """With a share for each customer that staff over all customers have read of."""
-        owners = {owner: None for one in batch for owner in one.owners}
+        many = [queued.owners for queued in batch if queued.owners]
+        if not many:
+            return [queued.record for queued in batch]
+        owners = {owner: None for one in many for owner in one}
         refs = [owner for owner in owners if isinstance(owner, Ref)]
         holders = dict(zip(refs, await self._store.shares(refs), strict=True)) if refs else {}
         records: list[AuditRecord] = []
@@ -431,19 +466,13 @@ class AuditTrail:
         return records
 
 
-class _Queued:
+class _Queued(msgspec.Struct, eq=False):
     """A record on its way. ``written`` is set for a write that waits for it."""
 
-    __slots__ = ("ids", "owners", "record", "written")
-
-    def __init__(
-        self,
-        record: AuditRecord,
-        ids: int,
-        owners: Mapping[Owner, Named],
-        written: "asyncio.Future[None] | None" = None,
-    ) -> None:
-        self.record, self.ids, self.owners, self.written = record, ids, owners, written
+    record: AuditRecord
+    ids: int
+    owners: Mapping[Owner, Named]
+    written: "asyncio.Future[None] | None" = None
 
 
 class _Refusals:
@@ -523,6 +552,18 @@ def _rule(requires: Sequence[Sequence[str]]) -> str:
     return ", or ".join(" and ".join(needed) for needed in requires)
 
 
+def _now(record: AuditRecord) -> AuditRecord:
+    """The same of an operation that begins, for what is being answered."""
+    arrived = arrival.get()
+    return msgspec.structs.replace(
+        record,
+        operation=new_id(),
+        at=datetime.now(UTC),
+        request=arrived.request_id,
+        client=arrived.client,
+    )
+
+
 def _of(principal: Principal) -> AuditRecord:
     """What a record says of its caller, and nothing else yet."""
     return AuditRecord(
@@ -543,8 +584,9 @@ def _of(principal: Principal) -> AuditRecord:
         viewed_by=storable(principal.viewed_by) if principal.viewed_by else None,
         organisation=storable(principal.organisation) if principal.organisation else None,
         client="",
+        records=_NO_IDS,
     )
 
 
-_NOTHING = Named(b"[]", 0)
+_NO_IDS = msgspec.Raw(b"[]")
 _NOBODYS: Mapping[Owner, Named] = {}

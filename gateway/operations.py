@@ -43,12 +43,6 @@ class Operation(msgspec.Struct, frozen=True, rename="camel"):
     extensions: dict[str, Any] | None = None
 
 
-_KINDS = {
-    "query": AuditKind.QUERY,
-    "mutation": AuditKind.MUTATION,
-    "subscription": AuditKind.SUBSCRIPTION,
-}
-"""By the operation's ``_value_``: an enum's hash and its property ``value`` are Python, and each request would call them."""
 _MUTATION = AuditKind.MUTATION
 """Once: an enum looks its members up in Python (CPython 3.11)."""
 
@@ -198,13 +192,7 @@ class Operations:
         asked = self._asked(operation, prepared, principal)
         if asked is None:
             return self._office.audit.record(AuditKind.QUERY, principal)
-        return self._office.audit.record(
-            _KINDS[asked.type._value_],
-            principal,
-            name=asked.name,
-            coordinates=asked.coordinates,
-            personal=asked.personal,
-        )
+        return self._office.audit.record_of(asked, principal)
 
     def _asked(self, operation: Operation, prepared: Prepared, principal: Principal) -> Asked | None:
         return prepared.asked(

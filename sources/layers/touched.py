@@ -48,25 +48,24 @@ class Named(msgspec.Struct, frozen=True, gc=False):
 class Touched:
     """Collects by reference while the request runs; what it amounts to is worked out when the answer has left."""
 
-    __slots__ = ("_answers", "_named", "refusals")
+    __slots__ = ("_answers", "_named", "anything", "refusals")
 
     def __init__(self) -> None:
+        self.anything = False
+        """Was it given or has it changed anything at all?"""
         self._answers: list[Any] = []
         self._named: list[tuple[str | None, str]] = []
         self.refusals: list[str] = []
         """Codes of what the caller was refused in a payload's userErrors."""
 
-    @property
-    def anything(self) -> bool:
-        """Was it given or has it changed anything at all?"""
-        return bool(self._answers or self._named)
-
     def take(self, answer: Any) -> None:
         """What a read has given: records, pages of them, or anything else, which counts for nothing."""
+        self.anything = True
         self._answers.append(answer)
 
     def name(self, type_name: str, id_: str | Ref, organisation: str | None) -> None:
         """A record of the gateway's own books, or another's, and whose it is (None: the firm's)."""
+        self.anything = True
         ref = id_ if isinstance(id_, Ref) else Ref("ledger", id_)
         self._named.append((organisation, f"{type_name}:{ref}"))
 
