@@ -72,11 +72,14 @@ class Headers(Mapping[str, str]):
         """``head``: status line and headers as they came, those of interim answers before them, a trailer behind them. Raises
         BrokenOff for one that does not end: libcurl takes that for an answer without a body."""
         text = head.decode("latin-1")
-        start = text.rfind("\nHTTP/") + 1
-        end = text.find("\r\n\r\n", start) + 1 or text.find("\n\n", start)
-        if end == -1:
+        if "\nHTTP/" in text:
+            text = text[text.rfind("\nHTTP/") + 1 :]
+        text, ended, _ = text.partition("\r\n\r\n")
+        if not ended:
+            text, ended, _ = text.partition("\n\n")
+        if not ended:
             raise BrokenOff("cut off")
-        self._text = text[start : end + 1]
+        self._text = text + "\n"
         self._lower = self._text.lower()
 
     def __getitem__(self, name: str) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -49,8 +49,8 @@ Params = Sequence[tuple[str, str]]
 
 _SECONDS = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{1,18})?\s*").fullmatch
 
-# Of a query. Commas stay as they are: lists of ids would double in length.
-_name, _value = quoting("[]"), quoting(",:@/")
+# Of a query: names are few. Commas stay as they are: lists of ids would double in length.
+_name, _value = lru_cache(quoting("[]")), quoting(",:@/")
 
 
 class Request(msgspec.Struct):
