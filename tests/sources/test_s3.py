@@ -16,6 +16,8 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
+from hypothesis import example, given
+from hypothesis import strategies as st
 from yarl import URL
 
 from sources.ports.common import Criterion, CustomerRecord, CustomField, Ref, Scalar, Window
@@ -33,12 +35,13 @@ from sources.ports.tokens import TokenStore
 from sources.sandbox.server import Running, Sandbox, ServerThread, serve
 from sources.sandbox.world import World
 from sources.transport.deadline import deadline
-from sources.transport.http import Answer
+from sources.transport.http import Answer, Request
 from sources.transport.wiring import Wiring
 from sources.vendors.s3 import sandbox as s3
 from sources.vendors.s3.answers import explain, objects, versions
 from sources.vendors.s3.documents import S3Documents, Settings, address, connect
 from sources.vendors.s3.keys import Layout
+from sources.vendors.s3.signing import Signer
 
 EVERYTHING = DocumentQuery(Window(first=100))
 
@@ -161,6 +164,36 @@ async def test_the_sandbox_refuses_a_query_that_was_signed_as_loosely_as_it_was_
             statuses.append(response.status)
 
     assert statuses == [403, 200]
+
+
+async def test_each_day_and_each_key_has_its_own_signature_which_is_botocores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = [ReadOnlyCredentials("AKIA1", "one", None), ReadOnlyCredentials("AKIA1", "two", "token")]
+    days = [datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)]
+    url = "https://docs.s3.eu-west-1.amazonaws.com/a%20b?list-type=2&prefix=a%2F"
+    found = FoundNow()
+    signer = Signer("https://docs.s3.eu-west-1.amazonaws.com", "eu-west-1", found)
+    signatures = set()
+    for found.keys, now in [(key, day) for key in keys for day in days for _ in range(2)]:
+        monkeypatch.setattr("botocore.auth.get_current_datetime", lambda now=now: now)
+        ours = Request("GET", url, {})
+        await signer.authorise(ours)
+        theirs = AWSRequest("GET", url, {"Host": "docs.s3.eu-west-1.amazonaws.com"})
+        S3SigV4Auth(found.keys, "s3", "eu-west-1").add_auth(theirs)
+        assert ours.headers == dict(theirs.headers.items())
+        signatures.add(ours.headers["Authorization"])
+
+    assert len(signatures) == 4
+
+
+class FoundNow:
+    """Credentials that change."""
+
+    keys: ReadOnlyCredentials
+
+    async def current(self) -> ReadOnlyCredentials:
+        return self.keys
 
 
 async def test_an_unsigned_request_and_one_of_yesterday_are_refused(running: Running) -> None:
@@ -415,6 +448,28 @@ def test_a_key_tells_title_kind_tags_and_media_type(path: str, expected: tuple[A
     assert record is not None
     assert (record.customer, record.file_name) == (Ref("s3", "accounts/C-1/"), path.rpartition("/")[2])
     assert (record.title, record.kind.value, record.source_kind, record.tags, record.media_type) == expected
+
+
+@given(
+    st.lists(
+        st.sampled_from(["contracts", "a", "", ".", "..", "...", "\n", "\x85", "\ud800", "é"]), max_size=5
+    ),
+    st.text(max_size=5) | st.sampled_from(["", ".", "..", "x.pdf", "é" * 500]),
+)
+@example([], "")
+def test_a_row_is_a_document_wherever_it_was_listed_if_its_key_is_one_alone(
+    folders: list[str], file_name: str
+) -> None:
+    key = "/".join(["accounts", "C-1", *folders, file_name])
+    own, other = Ref("s3", "accounts/C-1/"), Ref("s3", "accounts/C-2/")
+
+    records = [LAYOUT.document(key, 1, None, None, listed) for listed in (own, other, None)]
+
+    assert records[0] == records[1] == records[2]
+    assert (records[0] is None) == (LAYOUT.folder_of(key) is None)
+    if records[0] is not None:
+        assert records[0].customer.id == LAYOUT.folder_of(key)
+        assert records[0].file_name == key.rpartition("/")[2]
 
 
 ODD_KEYS = [

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
+import msgspec
+
 from sources.ports.common import Ref
 from sources.ports.documents import DocumentKind, DocumentRecord
 
@@ -43,6 +45,14 @@ def _media_types() -> mimetypes.MimeTypes:
 _MEDIA_TYPES = _media_types()
 
 
+class _Place(msgspec.Struct, frozen=True):
+    """What the folders under a customer's say of the documents in them."""
+
+    source_kind: str | None
+    kind: DocumentKind
+    tags: tuple[str, ...]
+
+
 class Layout:
     """How a bucket is laid out: ``{customer's folder}{kind}/{tag}/.../{file name}``.
 
@@ -66,6 +76,8 @@ class Layout:
         self._depth = folder.count("/")
         self._form = re.compile(f"{re.escape(before)}({_NUMBER_FORM}){re.escape(after)}")
         self._kinds = dict(kinds)
+        # Not by the customer: the same few folders lie under all of them.
+        self._place = lru_cache(maxsize=1024)(self._place_of)
 
     def folder_for(self, number: str) -> str | None:
         """The folder of the customer with this number; None where it is not of a number's form."""
@@ -102,14 +114,15 @@ class Layout:
     ) -> DocumentRecord | None:
         """The record; None where the key is no document's, such as the empty object that stands for a folder. ``listed``:
         the customer whose folder was looked into, for all rows of one to share."""
-        segments = key.split("/")
-        if not self._is_documents(key, segments):
-            return None
         if listed is None or not key.startswith(listed.id):
-            listed = Ref(SOURCE, self._above(segments))
-        file_name = segments[-1]
-        folders = segments[self._depth : -1]
-        source_kind = folders[0] or None if folders else None
+            folder = self.folder_of(key)
+            if folder is None:
+                return None
+            listed = Ref(SOURCE, folder)
+        folders, _, file_name = key[len(listed.id) :].rpartition("/")
+        place = self._place(folders)
+        if place is None or not file_name or not _are_names(file_name, [file_name]) or not _fits(key):
+            return None
         title, ending = _split(file_name)
         # In the record's order and without names: making it so takes a fraction of the time.
         return DocumentRecord(
@@ -117,14 +130,22 @@ class Layout:
             listed,
             title,
             file_name,
-            self._kinds.get(source_kind or "", _OTHER),
-            source_kind,
-            tuple(filter(None, folders[1:])),
+            place.kind,
+            place.source_kind,
+            place.tags,
             _media_type(ending),
             size,
             updated_at,
             etag,
         )
+
+    def _place_of(self, folders: str) -> _Place | None:
+        """None where no document may lie. ``folders``: from under the customer's on, "" for that itself."""
+        segments = folders.split("/")
+        if not _are_names(folders, segments):
+            return None
+        kind = self._kinds.get(segments[0], _OTHER)
+        return _Place(segments[0] or None, kind, tuple(filter(None, segments[1:])))
 
     def _above(self, segments: list[str]) -> str:
         return "/".join(segments[: self._depth]) + "/"
@@ -161,9 +182,16 @@ def folded(text: str) -> str:
 
 def _is_key(text: str, segments: list[str]) -> bool:
     """Keys are any unicode; those that climb, start at a root or hide control characters are left alone."""
-    if not segments[0] or "." in segments or ".." in segments:
+    return bool(segments[0]) and _are_names(text, segments) and _fits(text)
+
+
+def _are_names(text: str, segments: list[str]) -> bool:
+    """Does none of the text's segments climb or hide control characters?"""
+    if "." in segments or ".." in segments:
         return False
     # What can be printed holds none of them, which is told faster.
-    if not text.isprintable() and _CONTROL.search(text):
-        return False
-    return len(text.encode()) <= _KEY_BYTES
+    return text.isprintable() or not _CONTROL.search(text)
+
+
+def _fits(key: str) -> bool:
+    return len(key.encode()) <= _KEY_BYTES

@@ -1,6 +1,7 @@
 """AWS Signature Version 4 on our own requests: botocore finds the credentials, refreshes them and signs."""
 
 import asyncio
+import hmac
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -90,10 +91,26 @@ class _Unsigned(msgspec.Struct):
 
 
 class _Signature(S3SigV4Auth):  # type: ignore[misc]
-    """Signs all headers there are: only those that it needs are given to it."""
+    """Signs all headers there are: only those that it needs are given to it. Keeps the day's key, which botocore derives
+    anew for each request."""
+
+    def __init__(self, keys: ReadOnlyCredentials, region: str) -> None:
+        super().__init__(keys, "s3", region)
+        self._region = region
+        self._day = ""
+        self._days_key = b""
 
     def headers_to_sign(self, request: _Unsigned) -> _Headers:
         return _Headers((name.lower(), value) for name, value in request.headers.items())
+
+    def signature(self, string_to_sign: str, request: _Unsigned) -> str:
+        day = request.context["timestamp"][:8]
+        if day != self._day:
+            key = f"AWS4{self.credentials.secret_key}".encode()
+            for part in (day, self._region, "s3", "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._day, self._days_key = day, key
+        return hmac.digest(self._days_key, string_to_sign.encode(), "sha256").hex()
 
 
 class Signer:
@@ -109,7 +126,7 @@ class Signer:
     async def authorise(self, request: Request) -> None:
         keys = await self._credentials.current()
         if self._signature is None or self._signature.credentials != keys:
-            self._signature = _Signature(keys, "s3", self._region)
+            self._signature = _Signature(keys, self._region)
         signed = _Unsigned(request.method, request.url, _Headers(Host=self._host), request.body)
         self._signature.add_auth(signed)
         request.headers.update(signed.headers)
