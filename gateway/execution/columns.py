@@ -250,7 +250,8 @@ class ColumnRun:
                     field.fixed = kwargs
         except Exception as error:  # any failure of the arguments is the field's error, for every row
             return [Failed(error) for _ in sources]
-        call, values = resolver.call, list[Any]()
+        call = resolver.call
+        values: list[Any] = []
         if resolver.of_parent_and_info and not kwargs:
             if field.by_column is not None:
                 try:
