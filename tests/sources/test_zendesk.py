@@ -485,6 +485,24 @@ async def test_words_that_are_new_to_us_are_kept(world: World) -> None:
     assert record.custom == {"360002": "a, b"}
 
 
+async def test_custom_fields_are_only_read_where_the_firm_shows_some() -> None:
+    times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    rows = [{"id": 1, **times, "custom_fields": "?"}, {"id": 2, **times, "custom_fields": []}]
+
+    async def show_many(request: Request) -> Response:
+        return answer({"tickets": rows})
+
+    found = []
+    for custom in ((), (field(Scalar.STRING),)):
+        wiring = Wiring(tokens=None, custom=custom, network=Network(guarded=False))  # type: ignore[arg-type]
+        sandbox = Sandbox("zendesk", [Route("/api/v2/tickets/show_many", show_many)])
+        async with account(sandbox, wiring=wiring) as port:
+            records = await port.tickets([Ref("zendesk", "1"), Ref("zendesk", "2")])
+        found.append([record and record.custom for record in records])
+    # A row with fields that do not fit is dropped alone.
+    assert found == [[{}, {}], [None, {"360002": None}]]
+
+
 # Customers
 
 

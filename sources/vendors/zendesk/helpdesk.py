@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -82,6 +82,7 @@ class Zendesk:
     def __init__(self, settings: Settings, wiring: Wiring, fields: tuple[CustomField, ...]) -> None:
         self._settings = settings
         self._fields = fields
+        self._pages: rows.TicketPages[Any] = rows.OWN_TICKETS if fields else rows.TICKETS
         self._violations = wiring.violations
         traffic = wiring.network.traffic(
             NAME,
@@ -155,6 +156,7 @@ class Zendesk:
             ids,
             query,
             self._astray,
+            self._pages,
             lambda found: rows.tickets_from(found, self._fields, owners),
         )
         pages = dict(zip(ids, found, strict=True))
@@ -272,7 +274,7 @@ class Zendesk:
         answer = await self._http.call(
             "GET", "/api/v2/tickets/show_many", params=[("ids", ",".join(ids))], route="tickets/show_many"
         )
-        page, _ = self._http.page(answer, rows.TICKETS)
+        page, _ = self._http.page(answer, self._pages.shown)
         return rows.tickets_from(page.tickets, self._fields, rows.Customers())
 
     async def _organisations_by_id(self, ids: Sequence[str]) -> Sequence[CustomerRecord]:
@@ -322,7 +324,7 @@ class Zendesk:
                 endpoint=EXPORT,
                 route="search/export",
             )
-            page, _ = self._http.page(answer, rows.EXPORTED)
+            page, _ = self._http.page(answer, rows.TICKETS.exported)
             strays = 0
             for row in page.results:
                 if str(row.organization_id) in seen:

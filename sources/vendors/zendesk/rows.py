@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -65,7 +65,15 @@ class TicketRow(msgspec.Struct, frozen=True, gc=False):
     organization_id: int | None = None
     due_at: datetime | None = None
     tags: tuple[str, ...] | None = None
+
+
+class OwnTicketRow(TicketRow, frozen=True, gc=False):
+    """With the account's custom fields, of which there may be dozens: for a firm that shows some."""
+
     custom_fields: list[FieldRow] | None = None
+
+
+Row = TypeVar("Row", bound=TicketRow)
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -73,17 +81,17 @@ class Cursor(msgspec.Struct, frozen=True):
     after_cursor: str | None = None
 
 
-class TicketsPage(msgspec.Struct, frozen=True):
-    tickets: list[TicketRow]
+class TicketsPage(msgspec.Struct, Generic[Row], frozen=True):
+    tickets: list[Row]
 
 
-class SearchPage(msgspec.Struct, frozen=True):
-    results: list[TicketRow]
+class SearchPage(msgspec.Struct, Generic[Row], frozen=True):
+    results: list[Row]
     next_page: str | None = None
 
 
-class ExportPage(msgspec.Struct, frozen=True):
-    results: list[TicketRow]
+class ExportPage(msgspec.Struct, Generic[Row], frozen=True):
+    results: list[Row]
     meta: Cursor
 
 
@@ -154,9 +162,17 @@ class ArticlesPage(msgspec.Struct, frozen=True):
     count: int
 
 
-TICKETS = Pages(TicketsPage, Rows("tickets", "ticket", "id"))
-SEARCHED = Pages(SearchPage, Rows("results", "ticket", "id"))
-EXPORTED = Pages(ExportPage, Rows("results", "ticket", "id"))
+class TicketPages(Generic[Row]):
+    """How pages of tickets are read, by what is read of each."""
+
+    def __init__(self, row: type[Row]) -> None:
+        self.shown: Pages[TicketsPage[Row]] = Pages(TicketsPage[row], Rows("tickets", "ticket", "id"))  # type: ignore[valid-type]
+        self.searched: Pages[SearchPage[Row]] = Pages(SearchPage[row], Rows("results", "ticket", "id"))  # type: ignore[valid-type]
+        self.exported: Pages[ExportPage[Row]] = Pages(ExportPage[row], Rows("results", "ticket", "id"))  # type: ignore[valid-type]
+
+
+TICKETS = TicketPages(TicketRow)
+OWN_TICKETS = TicketPages(OwnTicketRow)
 ORGANISATIONS = Pages(OrganisationsPage, Rows("organizations", "customer", "id"))
 COMMENTS = Pages(CommentsPage, Rows("comments", "comment", "id"), Rows("users", "user", "id"))
 ARTICLES = Pages(ArticlesPage, Rows("results", "article", "id"))
@@ -202,6 +218,7 @@ def tickets_from(
 
 
 def _own(row: TicketRow, fields: Sequence[CustomField]) -> dict[str, Any]:
+    assert isinstance(row, OwnTicketRow)
     values = {str(field.id): field.value for field in row.custom_fields or ()}
     return {field.property: custom_value(field, _single(values.get(field.property))) for field in fields}
 

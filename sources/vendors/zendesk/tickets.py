@@ -12,7 +12,7 @@ from sources.transport.fanin import Fetch, Slice, Span, windows_of
 from sources.transport.http import HttpClient
 from sources.vendors.zendesk import query as terms
 from sources.vendors.zendesk.limits import EXPORT, SEARCH
-from sources.vendors.zendesk.rows import EXPORTED, NAME, PRIORITY_WORDS, SEARCHED, ExportPage, TicketRow
+from sources.vendors.zendesk.rows import NAME, PRIORITY_WORDS, ExportPage, TicketPages, TicketRow
 from sources.vendors.zendesk.settings import Settings
 
 SEARCH_PAGE = 100
@@ -30,6 +30,7 @@ async def windows(
     organisations: Sequence[str],
     query: TicketQuery,
     astray: Callable[[int], None],
+    pages: TicketPages[TicketRow],
     mapped: Callable[[Sequence[TicketRow]], Sequence[TicketRecord]],
 ) -> list[Page[TicketRecord] | SourceError]:
     """A page per organisation, in the order asked. ``astray`` is told how many tickets were none's of them."""
@@ -38,7 +39,7 @@ async def windows(
     if found is None or wanted_ranks is None:
         return [Page([], []) for _ in organisations]
     many = len(set(organisations)) * (query.window.size + 1) > SEARCH_PAGE
-    reading = _Reading(http, found, wanted_ranks, query, settings.export_page_size if many else None)
+    reading = _Reading(http, pages, found, wanted_ranks, query, settings.export_page_size if many else None)
     read = reading.fetch
 
     async def fetch(parents: Sequence[str], span: Span, page: int, size: int) -> Slice[TicketRecord]:
@@ -70,12 +71,13 @@ class _Reading:
     def __init__(
         self,
         http: HttpClient,
+        pages: TicketPages[TicketRow],
         filters: Sequence[str],
         ranks: Sequence[int],
         query: TicketQuery,
         export_size: int | None,
     ) -> None:
-        self._http = http
+        self._http, self._pages = http, pages
         self._filters, self._ranks = filters, ranks
         self._order = query.order
         self._running = running(query.direction, query.window)
@@ -175,7 +177,7 @@ class _Reading:
 
     async def _export(
         self, organisations: Sequence[str], bounds: Sequence[str], cursor: str | None
-    ) -> ExportPage:
+    ) -> ExportPage[TicketRow]:
         params = [
             ("query", " ".join([*terms.organisations(organisations), *self._filters, *bounds])),
             ("filter[type]", "ticket"),
@@ -185,7 +187,7 @@ class _Reading:
         answer = await self._http.call(
             "GET", "/api/v2/search/export", params=params, endpoint=EXPORT, route="search/export"
         )
-        page, _ = self._http.page(answer, EXPORTED)
+        page, _ = self._http.page(answer, self._pages.exported)
         return page
 
     async def _search(
@@ -208,7 +210,7 @@ class _Reading:
         answer = await self._http.call(
             "GET", "/api/v2/search", params=params, endpoint=SEARCH, route="search"
         )
-        found, _ = self._http.page(answer, SEARCHED)
+        found, _ = self._http.page(answer, self._pages.searched)
         return Slice(found.results, found.next_page is not None)
 
 
