@@ -87,7 +87,10 @@ class Breaker:
     def ended(self, probe: int, well: bool | None) -> None:
         """None: without saying anything about the source, as its caller left, or as it was refused for its own sake."""
         if well:
-            self._succeeded(probe)
+            if probe and self.opens_at is not None:
+                self._close(probe)
+            elif self._failures and self.opens_at is None:
+                self._note(False)
         elif well is not None:
             self._failed(probe)
         elif probe == self._probes:
@@ -103,13 +106,10 @@ class Breaker:
             self._forget_success()
         self._failed(probe)
 
-    def _succeeded(self, probe: int) -> None:
-        if probe and self.opens_at is not None:
-            self.opens_at, self._probing_until, self._closed_by = None, None, probe
-            self._outcomes.clear()
-            self._failures = 0
-        elif self._failures and self.opens_at is None:
-            self._note(False)
+    def _close(self, probe: int) -> None:
+        self.opens_at, self._probing_until, self._closed_by = None, None, probe
+        self._outcomes.clear()
+        self._failures = 0
 
     def _failed(self, probe: int) -> None:
         if probe:

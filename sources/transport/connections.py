@@ -13,6 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context
+from functools import lru_cache
 from ipaddress import ip_address
 from select import POLLIN, poll
 from typing import Any
@@ -37,10 +38,8 @@ _PART_BYTES = 64 * 1024
 _UNASKED = [b"Expect:", b"Content-Type:"]
 """What libcurl would send of its own accord where nothing else is said."""
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-"""RFC 9110, 5.6.2."""
-
-_NOT_IN_A_VALUE = re.compile(r"[\r\n\0]").search
+_HEADER_NAME = lru_cache(re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch)
+"""RFC 9110, 5.6.2. There are few."""
 
 
 class NoAnswer(Exception):
@@ -467,7 +466,7 @@ class _Line:
 
 
 def _header(name: str, value: str) -> bytes:
-    if not _HEADER_NAME(name) or _NOT_IN_A_VALUE(value):
+    if not _HEADER_NAME(name) or "\n" in value or "\r" in value or "\0" in value:
         raise ValueError("a header's name or value is none")
     # libcurl takes one without a value for the wish to leave it out.
     return f"{name}: {value}".encode() if value.strip() else f"{name};".encode()
