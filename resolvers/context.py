@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mappi
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import strawberry
 
 from permissions.policy import Policy
@@ -78,43 +79,29 @@ class UnscopedRead(Exception):
     """A loader was asked to read without the caller's scope, or for another request: a fault of ours."""
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One per request; nothing in it outlives the answer."""
 
-    def __init__(
-        self,
-        principal: Principal,
-        sources: ScopedSources,
-        policy: Policy,
-        organisations: Mapping[str, OrganisationRecord],
-        files: FileLinks,
-        today: date,
-        *,
-        books: ScopedBooks,
-        roles: Roles,
-        invitations: InvitationPost,
-        key_lifetime: KeyLifetime,
-        viewing_terms: ViewingTerms,
-        directions: Directions,
-    ) -> None:
-        self.principal = principal
-        self.sources = sources
-        self.policy = policy
-        self.organisations = organisations
-        """Those that the caller may act for, by id."""
-        self.today = today
-        self.books = books
-        self.roles = roles
-        self.invitations = invitations
-        self.key_lifetime = key_lifetime
-        self.viewing_terms = viewing_terms
-        self.directions = directions
-        self.live: Live | None = None
-        """Only while a subscription begins."""
-        self._files = files
-        self._batches = Batches()
-        self._loaders: dict[Hashable, Loader] = {}
-        self._released = False
+    principal: Principal
+    sources: ScopedSources
+    policy: Policy
+    organisations: Mapping[str, OrganisationRecord]
+    """Those that the caller may act for, by id."""
+    _files: FileLinks
+    today: date
+    books: ScopedBooks
+    roles: Roles
+    invitations: InvitationPost
+    key_lifetime: KeyLifetime
+    viewing_terms: ViewingTerms
+    directions: Directions
+    live: Live | None = None
+    """Only while a subscription begins."""
+    _batches: Batches = msgspec.field(default_factory=Batches)
+    _loaders: dict[Hashable, Loader] = {}
+    _released: bool = False
+
+    __repr__ = object.__repr__  # what a request holds is for no log
 
     def release(self) -> None:
         """Lets go of all records, when the answer is complete: loaders and their batches know each other, so without this
