@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ SOURCE = "hubspot"
 SEARCH_CAP = 10_000
 """Search pages no further than this many hits of one query."""
 
+_ALL_OR_PART = (200, 207)
 _NOT_THERE = "OBJECT_NOT_FOUND"
 _DAILY_PAUSE = 3600.0
 """HubSpot does not say when the day's allowance is renewed (midnight of the account's time zone): ask hourly."""
@@ -52,15 +54,21 @@ class Row(msgspec.Struct, frozen=True, rename="camel", gc=False):
     def time(self, name: str) -> datetime | None:
         """The property as a moment; HubSpot writes moments as ISO 8601 or as milliseconds since 1970."""
         said = self.properties.get(name)
-        try:
-            return moment(said) if said else None
-        except (ValueError, OverflowError):
-            return None
+        return _moment(said) if said else None
 
     @property
     def merged_ids(self) -> tuple[str, ...]:
         said = self.properties.get("hs_merged_object_ids")
         return tuple(filter(None, said.split(";"))) if said else ()
+
+
+@lru_cache(maxsize=4096)
+def _moment(text: str) -> datetime | None:
+    # The same few accounts and people are read again and again, by every page of their portal.
+    try:
+        return moment(text)
+    except (ValueError, OverflowError):
+        return None
 
 
 class _Next(msgspec.Struct, frozen=True):
@@ -157,23 +165,25 @@ class Api:
 
     async def read(
         self, kind: str, ids: Sequence[str], properties: msgspec.Raw
-    ) -> dict[str, Row | SourceError]:
+    ) -> tuple[dict[str, Row], dict[str, SourceError]]:
         """By the id that was asked for, also where a merged-away id answers with its survivor; what does not exist
-        or is archived is left out. A failed chunk gives its error to each of its ids."""
-        chunks = _chunks(list(dict.fromkeys(ids)), self._batch)
-        answers = await abreast(self._read_chunk(kind, chunk, properties) for chunk in chunks)
-        found: dict[str, Row | SourceError] = {}
+        or is archived is left out. A failed chunk gives its error to each of its ids, apart from what was found."""
+        asked = dict.fromkeys(ids)
+        if len(asked) <= self._batch:  # as nearly always
+            try:
+                return await self._read_chunk(kind, asked, properties), {}
+            except SourceError as error:
+                return {}, dict.fromkeys(asked, error)
+        chunks = [dict.fromkeys(chunk) for chunk in _chunks(list(asked), self._batch)]
+        answers = await abreast([self._read_chunk(kind, chunk, properties) for chunk in chunks])
+        found: dict[str, Row] = {}
+        failed: dict[str, SourceError] = {}
         for chunk, answer in zip(chunks, answers, strict=True):
             if isinstance(answer, SourceError):
-                found.update(dict.fromkeys(chunk, answer))
+                failed.update(dict.fromkeys(chunk, answer))
             else:
-                asked = set(chunk)
-                for row in answer:
-                    if not row.archived:
-                        for name in (*row.merged_ids, row.id):
-                            if name in asked:
-                                found[name] = row
-        return found
+                found.update(answer)
+        return found, failed
 
     async def turn(self, source: str, target: str, listings: dict[str, Listing]) -> None:
         """Reads the next page of each listing, the first where nothing was read yet. Errors end up in the listing."""
@@ -183,7 +193,7 @@ class Api:
         ]
         chunks = _chunks(inputs, self._associations_batch)
         path = f"{self._associations}/{source}/{target}/batch/read"
-        answers = await abreast(self._associated(path, chunk) for chunk in chunks)
+        answers = await abreast([self._associated(path, chunk) for chunk in chunks])
         for chunk, answer in zip(chunks, answers, strict=True):
             for item in chunk:
                 listings[item["id"]].after = None
@@ -246,22 +256,36 @@ class Api:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _read_chunk(self, kind: str, ids: Sequence[str], properties: msgspec.Raw) -> list[Row]:
+    async def _read_chunk(
+        self, kind: str, asked: Mapping[str, None], properties: msgspec.Raw
+    ) -> dict[str, Row]:
+        """One call, none where nothing is asked for."""
+        found: dict[str, Row] = {}
+        if not asked:
+            return found
         answer = await self._http.call(
             "POST",
             f"{self._objects}/{kind}/batch/read",
             json={
-                "inputs": [{"id": one} for one in ids],
+                "inputs": [{"id": one} for one in asked],
                 "properties": properties,
                 "propertiesWithHistory": [],
             },
-            expect=(200, 207),
+            expect=_ALL_OR_PART,
             idempotent=True,
             route=f"{kind}/batch/read",
         )
         batch, _ = self._http.page(answer, _ACCOUNTS if kind == "companies" else _CONTACTS)
-        _require_only_missing(batch.errors)
-        return batch.results
+        if batch.errors:
+            _require_only_missing(batch.errors)
+        for row in batch.results:
+            if row.archived:
+                continue
+            if row.id in asked:
+                found[row.id] = row
+            if merged := row.merged_ids:
+                found.update((name, row) for name in merged if name in asked)
+        return found
 
     async def _associated(
         self, path: str, inputs: Sequence[dict[str, str]]
@@ -270,7 +294,7 @@ class Api:
             "POST",
             path,
             json={"inputs": list(inputs)},
-            expect=(200, 207),
+            expect=_ALL_OR_PART,
             idempotent=True,
             route="associations/batch/read",
         )

@@ -49,7 +49,7 @@ _CONTACT = (
     "hs_merged_object_ids",
 )  # fmt: skip
 _TIMES = {AccountOrder.CREATED_AT: "createdate", AccountOrder.UPDATED_AT: "hs_lastmodifieddate"}
-_ID = re.compile(r"[1-9][0-9]{0,18}")
+_ID = re.compile(r"[1-9][0-9]{0,18}").fullmatch
 
 
 class Settings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,14 +227,15 @@ class HubSpot:
         found = await self._read("contacts", refs, self._contact_properties)
         # The survivor of a merge holds the associations, whatever id was asked for. Who watches the calls must not see
         # whether a contact exists: accounts are asked for in any case.
-        asked = (ref.id for ref in refs if ref.source == SOURCE and _ID.fullmatch(ref.id))
-        listings = {found[id_].id if id_ in found else id_: Listing() for id_ in asked}
+        listings = {found[id_].id if id_ in found else id_: Listing() for id_ in _ids(refs)}
         await whole_lists(self._api, "contacts", "companies", listings)
         for listing in listings.values():
             if listing.error:
                 raise listing.error
         records = {
-            asked: self._contact(row, [Ref(SOURCE, company) for company in listings[row.id].ids])
+            asked: self._contact(
+                row, tuple(Ref(SOURCE, company) for company in dict.fromkeys(listings[row.id].ids))
+            )
             for asked, row in found.items()
         }
         return [records.get(ref.id) if ref.source == SOURCE else None for ref in refs]
@@ -245,11 +246,8 @@ class HubSpot:
         """One call per 1,000 accounts for the contacts' ids, then one per 100 contacts that the pages need: a second
         round only for pages that archived contacts left short. NAME and ``text`` read all contacts of each account
         (InvalidRequest beyond SORTED_CONTACTS). A merged-away account id has no contacts: ask by the survivor's."""
-        owners = list(
-            dict.fromkeys(ref.id for ref in accounts if ref.source == SOURCE and _ID.fullmatch(ref.id))
-        )
         pages: dict[str, Page[Row] | SourceError]
-        listings = {owner: Listing() for owner in owners}
+        listings = {owner: Listing() for owner in dict.fromkeys(_ids(accounts))}
         if query.order is ContactOrder.ADDED and not query.text:
             pages = await pages_by_id(
                 self._api, listings, query.window, query.direction, self._contact_properties
@@ -258,11 +256,13 @@ class HubSpot:
             pages = await self._selected(listings, query)
         if pages and all(isinstance(page, SourceError) for page in pages.values()):
             raise next(page for page in pages.values() if isinstance(page, SourceError))
-        members: dict[str, list[Ref]] = {}
+        members: dict[str, tuple[Ref, ...]] = {}
         for owner, listing in listings.items():
-            account = Ref(SOURCE, owner)
-            for contact in listing.ids:
-                members.setdefault(contact, []).append(account)
+            account: tuple[Ref, ...] = (Ref(SOURCE, owner),)
+            own = dict.fromkeys(listing.ids, account)
+            for shared in members.keys() & own.keys():
+                own[shared] = members[shared] + own[shared]
+            members.update(own)
         answers: dict[str, Page[ContactRecord] | SourceError] = {}
         for owner, page in pages.items():
             if isinstance(page, SourceError):
@@ -369,12 +369,9 @@ class HubSpot:
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def _read(self, kind: str, refs: Sequence[Ref], properties: msgspec.Raw) -> dict[str, Row]:
-        ids = [ref.id for ref in refs if ref.source == SOURCE and _ID.fullmatch(ref.id)]
-        found: dict[str, Row] = {}
-        for asked, row in (await self._api.read(kind, ids, properties)).items():
-            if isinstance(row, SourceError):
-                raise row
-            found[asked] = row
+        found, failed = await self._api.read(kind, _ids(refs), properties)
+        if failed:
+            raise next(iter(failed.values()))
         return found
 
     async def _selected(
@@ -388,15 +385,16 @@ class HubSpot:
                     f"more than {SORTED_CONTACTS:,} contacts: order them by ADDED, without a search text",
                 )
         wanted = [one for listing in listings.values() if not listing.error for one in listing.ids]
-        rows = await self._api.read("contacts", wanted, self._contact_properties)
+        found, failed = await self._api.read("contacts", wanted, self._contact_properties)
         pages: dict[str, Page[Row] | SourceError] = {}
         for owner, listing in listings.items():
-            own = [rows[one] for one in dict.fromkeys(listing.ids) if one in rows]
-            failed = listing.error or next((row for row in own if isinstance(row, SourceError)), None)
-            if failed:
-                pages[owner] = failed
+            own = dict.fromkeys(listing.ids)
+            error = listing.error or next((failed[one] for one in own if one in failed), None)
+            if error:
+                pages[owner] = error
                 continue
-            kept = {row.id: row for row in own if isinstance(row, Row) and _mentions(row, query.text)}
+            rows = [found[one] for one in own if one in found]
+            kept = {row.id: row for row in rows if _mentions(row, query.text)}
             pages[owner] = select(kept.values(), _CONTACT_KEYS[query.order], query.direction, query.window)
         return pages
 
@@ -423,11 +421,11 @@ class HubSpot:
             _custom(row, self._account_fields),
         )
 
-    def _contact(self, row: Row, accounts: Sequence[Ref]) -> ContactRecord:
+    def _contact(self, row: Row, accounts: tuple[Ref, ...]) -> ContactRecord:
         said = row.properties.get
         return ContactRecord(
             Ref(SOURCE, row.id),
-            tuple(dict.fromkeys(accounts)),
+            accounts,
             said("firstname") or None,
             said("lastname") or None,
             said("email") or None,
@@ -441,16 +439,21 @@ class HubSpot:
         )
 
 
+def _ids(refs: Sequence[Ref]) -> list[str]:
+    """The well-formed ids; anything else names no record."""
+    return [ref.id for ref in refs if ref.source == SOURCE and _ID(ref.id)]
+
+
 def _address(row: Row, country_property: str) -> Address | None:
     said = row.properties.get
-    parts = (
-        ", ".join(filter(None, (said("address"), said("address2")))) or None,
-        said("city") or None,
-        said("zip") or None,
-        said("state") or None,
-        said(country_property) or None,
-    )
-    return Address(*parts) if any(parts) else None
+    street, second = said("address") or None, said("address2")
+    if second:
+        street = f"{street}, {second}" if street else second
+    city, postcode, region = said("city") or None, said("zip") or None, said("state") or None
+    country = said(country_property) or None
+    if street or city or postcode or region or country:
+        return Address(street, city, postcode, region, country)
+    return None
 
 
 _NO_VALUES: dict[str, Any] = {}
@@ -462,14 +465,12 @@ def _custom(row: Row, fields: Sequence[CustomField]) -> dict[str, Any]:
     return {field.property: custom_value(field, row.properties.get(field.property)) for field in fields}
 
 
-def _members(members: dict[str, list[Ref]], row: Row) -> list[Ref]:
+def _members(members: dict[str, tuple[Ref, ...]], row: Row) -> tuple[Ref, ...]:
     """The accounts whose lists name the contact, under its own id or one that was merged into it."""
-    found = members.get(row.id, [])
-    return (
-        [*found, *(ref for one in row.merged_ids for ref in members.get(one, ()))]
-        if row.merged_ids
-        else found
-    )
+    found = members.get(row.id, ())
+    if merged := row.merged_ids:
+        return tuple(dict.fromkeys([*found, *(ref for one in merged for ref in members.get(one, ()))]))
+    return found
 
 
 def _time_key(row: Row, name: str) -> Key:

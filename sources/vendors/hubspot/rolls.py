@@ -1,7 +1,7 @@
 """Pages of contacts in the order of their ids, read through the lists of ids that HubSpot's associations give."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -51,9 +51,9 @@ async def pages_by_id(
         ids = [one for some in taken.values() for one in some]
         if not ids:
             return {owner: roll.page() for owner, roll in rolls.items()}
-        rows = await api.read("contacts", ids, properties)
+        found, failed = await api.read("contacts", ids, properties)
         for owner, some in taken.items():
-            rolls[owner].give([rows[one] for one in some if one in rows])
+            rolls[owner].give(some, found, failed)
         # Archived contacts stay in the lists of ids: a page that they left short asks for more and more at once.
         growth *= 4
 
@@ -88,15 +88,15 @@ class _Roll:
         if self.listing.error:
             self._failed = self.listing.error
             return
-        ids = [int(one) for one in self.listing.ids]
+        ids = list(map(int, self.listing.ids))
         ordered = sorted(set(ids))
         if self._descending or ids != ordered:
             if self._filled:
                 self._failed = SourceBadResponse(SOURCE, "the associations of an account came out of order")
             elif self.listing.after is None:
-                self._queue.extend(filter(self._inside, reversed(ordered) if self._descending else ordered))
+                self._queue.extend(self._inside(reversed(ordered) if self._descending else ordered))
             return
-        self._queue.extend(filter(self._inside, ids[self._filled :]))
+        self._queue.extend(self._inside(ids[self._filled :]))
         self._filled = len(ids)
 
     def take(self, growth: int) -> list[str]:
@@ -104,12 +104,13 @@ class _Roll:
         count = (self._window.size + 1 - len(self._rows)) * growth
         return [str(self._queue.popleft()) for _ in range(min(count, len(self._queue)))]
 
-    def give(self, rows: Sequence[Row | SourceError]) -> None:
-        for row in rows:
-            if isinstance(row, SourceError):
-                self._failed = row
-            else:
+    def give(self, ids: Sequence[str], found: Mapping[str, Row], failed: Mapping[str, SourceError]) -> None:
+        """What was read of the ids that were taken."""
+        for one in ids:
+            if (row := found.get(one)) is not None:
                 self._rows.setdefault(row.id, row)
+            elif one in failed:
+                self._failed = failed[one]
 
     def page(self) -> Page[Row] | SourceError:
         if self._failed:
@@ -124,9 +125,13 @@ class _Roll:
             return Page(rows, keys, has_next=window.before is not None, has_previous=more)
         return Page(rows, keys, has_next=more, has_previous=window.after is not None)
 
-    def _inside(self, number: int) -> bool:
+    def _inside(self, numbers: Iterable[int]) -> Iterable[int]:
         low, high = self._marks
-        return (low is None or number > low) and (high is None or number < high)
+        if low is not None:
+            numbers = [number for number in numbers if number > low]
+        if high is not None:
+            numbers = [number for number in numbers if number < high]
+        return numbers
 
 
 def added_key(row: Row) -> Key:
