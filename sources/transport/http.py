@@ -49,8 +49,10 @@ Params = Sequence[tuple[str, str]]
 
 _SECONDS = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{1,18})?\s*").fullmatch
 
-# Of a query: names are few. Commas stay as they are: lists of ids would double in length.
-_name, _value = lru_cache(quoting("[]")), quoting(",:@/")
+in_query = quoting(",:@/")
+"""A value as it is written in a query. Commas stay as they are: lists of ids would double in length."""
+
+_name = lru_cache(quoting("[]"))  # there are few
 
 
 class Request(msgspec.Struct):
@@ -294,7 +296,7 @@ class HttpClient:
         url = self._following(path) if path.startswith(("http://", "https://")) else self._start + path
         if not params:
             return url
-        query = "&".join([f"{_name(name)}={_value(value)}" for name, value in params])
+        query = "&".join([f"{_name(name)}={in_query(value)}" for name, value in params])
         return f"{url}{'&' if '?' in url else '?'}{query}"
 
     def _following(self, link: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import TypeVar
-from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -16,7 +15,7 @@ from sources.ports.erp import Balance, Erp, InvoiceOrder, InvoiceQuery, InvoiceR
 from sources.ports.errors import InvalidRequest, SourceBadResponse, SourceError, SourceRejected
 from sources.transport.consent import Consent, Tenant
 from sources.transport.fanin import Slice, Span, windows_of
-from sources.transport.http import Auth, HeaderAuth, HttpClient
+from sources.transport.http import Auth, HeaderAuth, HttpClient, in_query
 from sources.transport.limits import SourceSettings
 from sources.transport.oauth import ClientCredentials, StoredRefreshToken, TokenEndpoint
 from sources.transport.rows import sifted
@@ -310,7 +309,7 @@ class Xero:
             fetch=fetch,
             parents_of=lambda records: [record.customer.id for record in records],
             keys_of=_KEYS[query.order],
-            chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000), len(ids)),
+            chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000)),
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
             sort=_amount if query.order is InvoiceOrder.TOTAL else str,
             astray=lambda rows: self._violations.record(NAME, "row", rows),
@@ -454,15 +453,10 @@ class Xero:
             for customer_id, by_currency in owed.items()
         }
 
-    def _ids_beside(self, params: Sequence[tuple[str, str]], wanted: int) -> int:
-        """How many of the ``wanted`` contact ids the URL has room for beside these parameters."""
-        # At most twelve bytes for a character: few ids need no exact count.
-        if (
-            12 * sum(len(name) + len(value) + 3 for name, value in params) + wanted * _ID_BYTES
-            < _MOST_QUERY_BYTES
-        ):
-            return self._settings.contact_ids_per_call
-        taken = len(urlencode([("ContactIDs", ""), *params], safe=",:@/", quote_via=quote))
+    def _ids_beside(self, params: Sequence[tuple[str, str]]) -> int:
+        """How many contact ids the URL has room for beside these parameters."""
+        words = [word for param in params for word in param]
+        taken = len("ContactIDs=") + len(in_query("".join(words))) + len(words)  # a sign before each
         room = (_MOST_QUERY_BYTES - taken) // _ID_BYTES
         if room < 1:
             raise InvalidRequest(NAME, "the filter is too long for one call; ask for fewer values at once")
@@ -542,7 +536,7 @@ def _short_chunks(criterion: Criterion, keys: Sequence[str]) -> list[Sequence[st
     chunk: list[str] = []
     for key in keys:
         longer = [*chunk, key]
-        taken = len(quote(_matching(criterion, longer), safe=",:@/")) + 64
+        taken = len(in_query(_matching(criterion, longer))) + 64
         if chunk and (len(longer) > _MOST_ALTERNATIVES or taken > _MOST_QUERY_BYTES):
             chunks.append(chunk)
             longer = [key]
