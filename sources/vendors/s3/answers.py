@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 
 import msgspec
@@ -19,6 +18,7 @@ from sources.ports.errors import (
     word,
 )
 from sources.transport.http import Answer, Params, retry_after
+from sources.transport.quoting import unquoted
 from sources.transport.rows import sifted
 from sources.vendors.s3.keys import SOURCE
 
@@ -190,7 +190,7 @@ def _version(row: ElementTree.Element, tags: _Tags, encoded: bool) -> Entry:
 
 def _text(value: str, encoded: bool) -> str:
     """S3 encodes as forms do: a space is a plus."""
-    return unquote_to_bytes(value.replace("+", " ")).decode() if encoded else value
+    return unquoted(value.replace("+", " ")) if encoded else value
 
 
 def _error(answer: Answer) -> dict[str, str]:
