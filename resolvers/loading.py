@@ -5,8 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-from aiodataloader import DataLoader, failed_dispatch
-from aiodataloader import Loader as Waiting
+from aiodataloader import DataLoader
 
 Batch = Callable[[list[Any]], Coroutine[Any, Any, list[Any]]]
 """Gives one value for each key, in their order; an exception is the answer of its key alone."""
@@ -45,7 +44,8 @@ class Loader(DataLoader[Any, Any]):
         self.loop = batches.loop
         self.batch_load_fn = batch
         self._cache: dict[Any, Future[Any]] = {}
-        self._queue: list[Waiting] = []
+        self._queue: list[Any] = []
+        """Of keys, each with its answer."""
         self._batches = batches
 
     def load(self, key: Any) -> Future[Any]:
@@ -56,7 +56,7 @@ class Loader(DataLoader[Any, Any]):
             if not self._queue:
                 # As late as the library's: whatever is ready to ask by now has asked when the batch begins.
                 self.loop.call_soon(self.loop.call_soon, self._dispatch)
-            self._queue.append(Waiting(key, answer))
+            self._queue.append((key, answer))
         return answer
 
     def get_cache_key(self, key: Any) -> Any:
@@ -66,19 +66,22 @@ class Loader(DataLoader[Any, Any]):
         queue, self._queue = self._queue, []
         self._batches.begin(self._read(queue))
 
-    async def _read(self, queue: list[Waiting]) -> None:
+    async def _read(self, queue: list[tuple[Any, Future[Any]]]) -> None:
         """As the library's, without asking ``typing`` what a list is: that takes as long as the rest."""
-        keys = [waiting.key for waiting in queue]
+        keys = [key for key, _ in queue]
         try:
             values = await self.batch_load_fn(keys)
             if len(values) != len(keys):
                 raise TypeError(f"a batch of {len(keys)} keys gave {len(values)} values")
-            for waiting, value in zip(queue, values, strict=True):
-                if waiting.future.done():
+            for (_, answer), value in zip(queue, values, strict=True):
+                if answer.done():
                     continue
                 if isinstance(value, Exception):
-                    waiting.future.set_exception(value)
+                    answer.set_exception(value)
                 else:
-                    waiting.future.set_result(value)
+                    answer.set_result(value)
         except Exception as error:
-            failed_dispatch(self, queue, error)
+            for key, answer in queue:
+                self.clear(key)
+                if not answer.done():
+                    answer.set_exception(error)
