@@ -149,7 +149,7 @@ class Connections:
         except BaseException:
             line.close()
             raise
-        if self._closed or not line.kept or (anew and self._idle[method]):  # one more is not needed
+        if self._closed or not line.kept() or (anew and self._idle[method]):  # one more is not needed
             line.close()
             return answer
         now = line.idle_since = self._time()
@@ -172,7 +172,7 @@ class Connections:
         idle = self._idle[method]
         while idle:
             line = idle.pop()
-            if line.quiet:
+            if line.quiet():
                 return line
             line.close()
         return self._line(method)
@@ -251,10 +251,12 @@ class _Line:
         self._pending = poll()
         self.idle_since = 0.0
         self._multi = multi = pycurl.CurlMulti()
+        self._act = multi.socket_action  # found once: pycurl looks its methods up in dicts of its own
         multi.setopt(pycurl.M_MAXCONNECTS, 1)
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         multi.setopt(pycurl.M_TIMERFUNCTION, self._wakes.append)
         self._curl = curl = pycurl.Curl()
+        self._option, self._told = curl.setopt, curl.getinfo
         for option, value in (
             (pycurl.NOSIGNAL, 1),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
@@ -278,13 +280,11 @@ class _Line:
             curl.setopt(pycurl.POST, 1)
             curl.setopt(pycurl.CUSTOMREQUEST, method)
 
-    @property
     def kept(self) -> bool:
         """Is there a connection that the next call may use? Without one the line is of no more use: what libcurl may still
         hold is watched by nobody."""
         return self._duplicate is not None
 
-    @property
     def quiet(self) -> bool:
         """Has nothing come since the last answer? What came unasked is no answer to the next call: most of all not somebody
         else's."""
@@ -295,18 +295,18 @@ class _Line:
     ) -> "asyncio.Future[int]":
         """libcurl's code, for ``answer``, when all is there. ``close`` the line where it is not waited for, or raises:
         ValueError for a header or a URL that would be several, _Unasked where a kept connection is not to be trusted."""
-        curl = self._curl
-        curl.setopt(pycurl.URL, url.encode())
+        option = self._option
+        option(pycurl.URL, url.encode())
         if self._sends:
-            curl.setopt(pycurl.POSTFIELDS, body)
+            option(pycurl.POSTFIELDS, body)
         if headers != self._headers:
             lines = [_header(name, value) for name, value in headers.items()]
             if self._sends:
                 lines += _UNASKED
-            curl.setopt(pycurl.HTTPHEADER, lines)
+            option(pycurl.HTTPHEADER, lines)
             self._headers = dict(headers)
         if pinned != self._pinned:
-            curl.setopt(pycurl.RESOLVE, [pinned])
+            option(pycurl.RESOLVE, [pinned])
             self._pinned = pinned
         self._heard = not self._tls
         answered = self._answered = self._loop.create_future()
@@ -321,7 +321,7 @@ class _Line:
         headers, body = Headers(b"".join(self._lines)), b"".join(self._parts)
         self._lines.clear()
         self._parts.clear()
-        return self._curl.getinfo(pycurl.RESPONSE_CODE), headers, body
+        return self._told(pycurl.RESPONSE_CODE), headers, body
 
     def close(self) -> None:
         """Closes the connection, whatever goes on there. Once more: nothing."""
@@ -342,7 +342,8 @@ class _Line:
         self._answered = None
         self._multi.close()
         self._curl.close()
-        del self._multi, self._curl  # which know this line by their callbacks
+        # All of these know this line, by their callbacks.
+        del self._multi, self._act, self._curl, self._option, self._told
         for one in self._opened:
             one.close()
 
@@ -356,14 +357,14 @@ class _Line:
         """libcurl does what can be done now."""
         multi, answered = self._multi, self._answered
         try:
-            _, under_way = multi.socket_action(descriptor, ready)
+            _, under_way = self._act(descriptor, ready)
             if answered is None or answered.done():
                 return
             if self._lines and not self._heard:
                 answered.set_exception(_Unasked())
             elif not under_way:
                 failed = multi.info_read()[2]
-                kept = self._curl.getinfo(pycurl.ACTIVESOCKET)
+                kept = self._told(pycurl.ACTIVESOCKET)
                 multi.remove_handle(self._curl)
                 if self._opened or kept != self._descriptor:
                     self._keep(kept)
