@@ -39,12 +39,12 @@ class Views:
         known = self._known.get(id(principal))
         if known is None or known.principal is not principal or known.state is None:
             return None
-        return known if known.state == self._organisations.state else None
+        return known if known.state == self._organisations.state() else None
 
     async def of(self, principal: Principal) -> View:
         """This caller's. Raises SourceError where the ledger does not answer."""
         ids = list(dict.fromkeys([*principal.organisations, *filter(None, [principal.organisation])]))
-        state = self._organisations.state
+        state = self._organisations.state()
         found = await self._organisations.organisations(ids) if ids else ()
         if len(self._known) >= REMEMBERED:
             self._known.clear()

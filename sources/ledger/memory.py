@@ -54,7 +54,6 @@ class Memory:
         kept = self._kept
         return {key: kept[key] for key in keys if key in kept}
 
-    @property
     def state(self) -> int | None:
         """The same as before as long as nothing has changed. None: a change may go unheard now."""
         return self._changes if self._listening else None

@@ -41,9 +41,8 @@ class Organisations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @property
     def state(self) -> int | None:
-        return self._database.memory.state
+        return self._database.memory.state()
 
     async def organisations(self, ids: Sequence[str]) -> Sequence[OrganisationRecord | None]:
         memory = self._database.memory

@@ -21,7 +21,6 @@ class OrganisationRecord(msgspec.Struct, frozen=True):
 class OrganisationStore(Protocol):
     """The ledger's book of organisations."""
 
-    @property
     def state(self) -> int | None:
         """The same as before as long as every organisation is as it was before. None: nobody can tell now."""
 
