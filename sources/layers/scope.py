@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import date
-from operator import attrgetter, countOf
 from typing import Any, TypeVar
 
 import msgspec
@@ -446,7 +445,7 @@ class ScopedSources:
             pages = await call(customers)
             return [
                 page
-                if isinstance(page, SourceError) or countOf(map(_CUSTOMER, page.rows), own) == len(page.rows)
+                if isinstance(page, SourceError) or _customers(page.rows).count(own) == len(page.rows)
                 else self._kept(page, lambda row, own=own: _customer(row) == own, port.name, "row")  # type: ignore[misc]
                 for own, page in zip(customers, pages, strict=True)
             ]
@@ -487,7 +486,8 @@ class ScopedSources:
         return self._office.documents or _unconfigured("documents")
 
 
-_CUSTOMER = attrgetter("customer")
+def _customers(rows: Sequence[Any]) -> list[Ref | None]:
+    return [row.customer for row in rows]
 
 
 def _customer(row: Any) -> Ref | None:

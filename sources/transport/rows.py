@@ -123,6 +123,9 @@ class _List:
 
     def settle(self, rows: list[Any]) -> None:
         """Takes out, in place, what comes twice."""
+        there = list(filter(None, rows)) if self._holes else rows
+        if len(set(map(self._id, there))) == len(there):
+            return
         if self._holes:
             seen: set[Any] = set()
             for place, row in enumerate(rows):
@@ -130,7 +133,7 @@ class _List:
                     name = self._id(row)
                     rows[place] = None if name in seen else row
                     seen.add(name)
-        elif len(set(map(self._id, rows))) != len(rows):
+        else:
             once: dict[Any, Any] = {}
             for row in rows:
                 once.setdefault(self._id(row), row)

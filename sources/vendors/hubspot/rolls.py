@@ -47,10 +47,10 @@ async def pages_by_id(
         unread = {owner: roll.listing for owner, roll in short.items() if roll.dry and roll.listing.after}
         if unread:
             continue
-        taken = {owner: roll.take(growth) for owner, roll in short.items()}
-        ids = [one for some in taken.values() for one in some]
-        if not ids:
+        taken = {owner: some for owner, roll in short.items() if (some := roll.take(growth))}
+        if not taken:
             return {owner: roll.page() for owner, roll in rolls.items()}
+        ids = [one for some in taken.values() for one in some]
         found, failed = await api.read("contacts", ids, properties)
         for owner, some in taken.items():
             rolls[owner].give(some, found, failed)
