@@ -175,7 +175,14 @@ def node_id(type_name: str, ref: Ref) -> strawberry.ID:
 
 
 def _node_ids(type_name: str, records: Sequence[Any]) -> list[str]:
-    texts = [f"{type_name}:{ref.source}:{ref.id}".encode() for ref in [record.ref for record in records]]
+    """Raises ValueError where they are of several sources, or an id has a NUL."""
+    refs = [record.ref for record in records]
+    (source,) = {ref.source for ref in refs}
+    # Put together and encoded as one text, and then parted, which takes less than making each of them.
+    start = f"\0{type_name}:{source}:"
+    _, *texts = (start + start.join([ref.id for ref in refs])).encode().split(b"\0")
+    if len(texts) != len(refs):
+        raise ValueError("an id has a NUL")
     # JSON's encoder writes bytes in base64: all of them in one call, with nothing around them that the other letters are in.
     written = msgspec.json.encode(texts).replace(b"=", b"").replace(b"+", b"-").replace(b"/", b"_")
     return _TEXTS.decode(written)

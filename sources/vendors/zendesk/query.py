@@ -98,10 +98,8 @@ def instant(value: datetime) -> str:
 
 def instants(values: Sequence[datetime]) -> list[str]:
     """The same of each, all at once where they are in UTC and of whole seconds, as Zendesk's are."""
-    texts = msgspec.to_builtins(values)
-    return [
-        text if len(text) == _INSTANT else instant(value) for text, value in zip(texts, values, strict=True)
-    ]
+    texts: list[str] = msgspec.to_builtins(values)
+    return texts if set(map(len, texts)) <= {_INSTANT} else list(map(instant, values))
 
 
 _INSTANT = len("2026-01-02T03:04:05Z")
