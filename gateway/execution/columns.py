@@ -68,14 +68,22 @@ class Block(msgspec.Struct, eq=False):
     """The column that they are the values of."""
     places: list[int] | None
     """Where in it they stand; None: they are all of it."""
-    columns: "dict[str, Column]"
-    """By response key; of what was read or is being read."""
+    columns: "dict[str, Column | list[Any]]"
+    """By response key; of what was read or is being read. Of values that stand in the answer as they are, these alone."""
 
     def path(self, row: int) -> list[str | int]:
         """The answer's path of one of the objects."""
         if self.above is None:
             return []
         return self.above.path(row if self.places is None else self.places[row])
+
+    def column(self, key: str) -> "Column | None":
+        """What was read of a field."""
+        column = self.columns.get(key)
+        if isinstance(column, list):
+            field = next(field for field in self.selection.fields if field.key == key)
+            column = self.columns[key] = Column(field, self, column)
+        return column
 
 
 class Column(msgspec.Struct, eq=False):
@@ -221,11 +229,12 @@ class ColumnRun:
             return [block.selection.type.name] * len(block.sources)
         else:
             values = self._general(field, block)
-        column = block.columns[field.key] = Column(field, block, values)
-        kinds = set(map(type, values))
         node = field.node
+        kinds = {type(values[0])} if len(values) == 1 else set(map(type, values))
         if kinds <= node.shown:
+            block.columns[field.key] = values
             return values
+        column = block.columns[field.key] = Column(field, block, values)
         return self._complete(node, values, kinds, column)
 
     def _resolved(self, field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
@@ -516,6 +525,11 @@ def _at_once(field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
 
 
 def _attributes(get: Callable[[Any], Any], sources: Sequence[Any]) -> list[Any]:
+    if len(sources) == 1:  # no iterators, which cost more than one attribute
+        try:
+            return [get(sources[0])]
+        except Exception as error:
+            return [Failed(error)]
     values: list[Any] = []
     waiting = iter(sources)
     while True:

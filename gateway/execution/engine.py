@@ -1,7 +1,7 @@
 """Chooses how an operation runs, and keeps the plans of operations that came before."""
 
 import gc
-from collections import Counter, OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from inspect import isawaitable
 from typing import Any
@@ -72,7 +72,8 @@ class Engine:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = self._forgotten = 0
-        self.counts: Counter[str] = Counter()
+        # No Counter: to add to one passes Python twice.
+        self.counts: defaultdict[str, int] = defaultdict(int)
 
     @property
     def documents(self) -> int:

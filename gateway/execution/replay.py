@@ -80,7 +80,7 @@ class ReplayExecutor(PolicyExecutor):
         if not isinstance(source, Row):
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
         block = source.block
-        column = block.columns.get(str(path.key))
+        column = block.column(str(path.key))
         if column is None:
             return super().execute_field(
                 parent_type, source.source, field_details_list, path, position_context

@@ -46,6 +46,8 @@ class Shape:
             names = [f"f{place}" for place in range(len(self._keys))]
             keys = dict(zip(names, self._keys, strict=True))
             self._row = msgspec.defstruct("Row", [(name, Any) for name in names], gc=False, rename=keys.get)
+        if rows == 1:  # no iterators, which cost more than the row
+            return [self._row(*[column[0] for column in columns])]
         return list(map(self._row, *columns))
 
     def of_records(self, records: Sequence[Any]) -> list[Any] | None:
