@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NOTHING = type(None)
 
+_LISTS = {list, tuple, NOTHING}
 _NO_LEAF = {NOTHING, type(Undefined)}
 _UNCHANGING = (str, int, float, Enum, NOTHING)
 _NAME = attrgetter("_name_")
@@ -173,7 +174,9 @@ class ColumnRun:
 
     def _block(self, block: Block) -> Done:
         selection = block.selection
-        if selection.shape.copies:
+        if (
+            selection.shape.copies and len(block.sources) != 1
+        ):  # of one, a few attributes cost less than the way in
             copied = selection.shape.of_records(block.sources)
             if copied is not None:
                 return copied
@@ -210,23 +213,20 @@ class ColumnRun:
     # -- one field ----------------------------------------------------------------------------------------------
 
     def _field(self, field: FieldPlan, block: Block) -> Done:
-        how = field.how
-        refused = field.refused
-        if field.guard is not None:
-            refused = field.guard.refusal(field.nodes[0].arguments or (), self._request.variables.sources)
-        if refused is not None:
-            if block.sources:
+        how, sources = field.how, block.sources
+        if how is _ATTRIBUTE:
+            values = _attributes(field.get, sources)
+        elif how is _COLUMN:
+            values = _at_once(field, sources)
+        elif how is _TYPENAME:
+            return [block.selection.type.name] * len(sources)
+        elif (refused := self._refused(field)) is not None:
+            if sources:
                 self._denied.append((field, [*block.path(0), field.key], refused))
                 self.failed |= field.node.nonnull
-            return [None] * len(block.sources)
-        if how is _ATTRIBUTE:
-            values = _attributes(field.get, block.sources)
-        elif how is _COLUMN:
-            values = _at_once(field, block.sources)
+            return [None] * len(sources)
         elif how is _RESOLVER:
-            values = self._resolved(field, block.sources)
-        elif how is _TYPENAME:
-            return [block.selection.type.name] * len(block.sources)
+            values = self._resolved(field, sources)
         else:
             values = self._general(field, block)
         node = field.node
@@ -236,6 +236,11 @@ class ColumnRun:
             return values
         column = block.columns[field.key] = Column(field, block, values)
         return self._complete(node, values, kinds, column)
+
+    def _refused(self, field: FieldPlan) -> Refused | None:
+        if field.guard is None:
+            return field.refused
+        return field.guard.refusal(field.nodes[0].arguments or (), self._request.variables.sources)
 
     def _resolved(self, field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
         resolver = field.resolver
@@ -313,17 +318,18 @@ class ColumnRun:
         self, node: Node, values: list[Any], kinds: set[type], column: Column, awaited: bool = False
     ) -> Done:
         """``kinds`` are the types of the values. ``awaited``: they are what awaiting gave, and are not awaited again."""
-        odd = 0
-        for kind in kinds:
-            odd |= _ODD[kind]
-        if odd & _AWAITABLE and not awaited:
-            return self._settled(node, values, column)
-        if odd & _ERROR:
-            values = self._blamed(node, values, column)
-            kinds = set(map(type, values))
-        if node.nonnull and NOTHING in kinds:
-            self.failed = True
-            return [None] * len(values)
+        if not kinds <= node.usual:
+            odd = 0
+            for kind in kinds:
+                odd |= _ODD[kind]
+            if odd & _AWAITABLE and not awaited:
+                return self._settled(node, values, column)
+            if odd & _ERROR:
+                values = self._blamed(node, values, column)
+                kinds = set(map(type, values))
+            if node.nonnull and NOTHING in kinds:
+                self.failed = True
+                return [None] * len(values)
         if isinstance(node, Leaf):
             return self._leaves(node, values, kinds)
         if isinstance(node, ListOf):
@@ -406,7 +412,7 @@ class ColumnRun:
         return done
 
     def _listed(self, node: ListOf, values: list[Any], kinds: set[type], column: Column) -> Done:
-        for place, value in enumerate(values if kinds - {list, tuple, NOTHING} else ()):
+        for place, value in enumerate(() if kinds <= _LISTS else values):
             if value is not None and not isinstance(value, list | tuple):
                 if not is_iterable(value) or self._request.executor.is_async_iterable(value):
                     self.failed = True
@@ -422,6 +428,9 @@ class ColumnRun:
         if NOTHING in kinds:
             column.lengths = [None if value is None else len(value) for value in values]
             flat = list(chain.from_iterable(value for value in values if value is not None))
+        elif len(values) == 1:
+            column.lengths = [len(values[0])]
+            flat = list(values[0])
         else:
             column.lengths = list(map(len, values))
             flat = list(chain.from_iterable(values))
@@ -434,17 +443,19 @@ class ColumnRun:
         return _split_later(done, column.lengths)
 
     def _objects(self, node: Objects, values: list[Any], kinds: set[type], column: Column) -> Done:
-        places = (
-            [place for place, value in enumerate(values) if value is not None] if NOTHING in kinds else None
-        )
-        sources = values if places is None else [values[place] for place in places]
-        if not sources:
-            return values
-        if node.abstract:
-            return self._abstract(node, values, sources, places, column)
-        if node.asked and kinds - {NOTHING} != {node.record} and not self._are(node.type, sources, column):
-            self.failed = True
-            return [None] * len(values)
+        places: list[int] | None = None
+        sources = values
+        if kinds != node.usual:
+            if NOTHING in kinds:
+                places = [place for place, value in enumerate(values) if value is not None]
+                sources = [values[place] for place in places]
+            if not sources:
+                return values
+            if node.abstract:
+                return self._abstract(node, values, sources, places, column)
+            if node.asked and kinds - {NOTHING} != node.usual and not self._are(node.type, sources, column):
+                self.failed = True
+                return [None] * len(values)
         done = self._descend(node, node.type, sources, column, places)
         if places is None:
             return done

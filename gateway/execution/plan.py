@@ -67,7 +67,7 @@ class Leaf:
     knows types, of what the encoder writes as the scalar would; None where there is none.
 
     Of every node: ``shown`` are the Python types of values that stand in the answer as they are, where nothing else about
-    them matters."""
+    them matters, and ``usual`` types whose values are neither awaited nor null nor errors."""
 
     __slots__ = ("as_it_is", "by_column", "coerce", "enum", "names", "nonnull", "shown", "usual", "within")
 
@@ -90,6 +90,7 @@ class ListOf:
     __slots__ = ("item", "nonnull")
 
     shown: frozenset[type] = frozenset()
+    usual: frozenset[type] = frozenset({list})
 
     def __init__(self, item: "Node", nonnull: bool) -> None:
         self.item, self.nonnull = item, nonnull
@@ -98,14 +99,15 @@ class ListOf:
 class Objects:
     """Objects of one type, or of the types of an interface or union."""
 
-    __slots__ = ("abstract", "asked", "depth", "details", "nonnull", "record", "selections", "type")
+    __slots__ = ("abstract", "asked", "depth", "details", "nonnull", "selections", "type", "usual")
 
     shown: frozenset[type] = frozenset()
 
     def __init__(self, type_: Any, nonnull: bool, details: list[FieldDetails], depth: int) -> None:
         self.type, self.nonnull, self.details, self.depth = type_, nonnull, details, depth
         self.abstract = bool(is_abstract_type(type_))
-        self.record: type | None = getattr(getattr(type_, "is_type_of", None), "record", None)
+        record: type | None = getattr(getattr(type_, "is_type_of", None), "record", None)
+        self.usual: frozenset[type] = frozenset({record} if record else ())
         """The one class whose instances are of the type, where the type's ``is_type_of`` says so by attribute."""
         self.asked = getattr(type_, "is_type_of", None) is not None
         """Does the type say itself what its objects are?"""
