@@ -240,6 +240,7 @@ class ColumnRun:
     def _refused(self, field: FieldPlan) -> Refused | None:
         if field.guard is None:
             return field.refused
+        # Only what has arguments, so no attribute.
         return field.guard.refusal(field.nodes[0].arguments or (), self._request.variables.sources)
 
     def _resolved(self, field: FieldPlan, sources: Sequence[Any]) -> list[Any]:
@@ -251,7 +252,7 @@ class ColumnRun:
             info: Any = None
             if resolver.info is not None or kwargs is None:
                 config = request.schema.config
-                info = config.info_class(_raw_info=request.info(field), _field=resolver.declared)
+                info = config.info_class(request.info(field), resolver.declared)
             if kwargs is None:
                 kwargs = convert_arguments(
                     self._arguments(field),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from graphql import (
     DocumentNode,
     ExecutionResult,
@@ -96,7 +97,7 @@ class Request:
 
     def info(self, field: FieldPlan) -> "LateInfo":
         """What graphql-core tells a resolver of a field, for all its rows at once."""
-        return LateInfo(self, field)
+        return LateInfo(self.context, self, field)
 
     def release(self) -> None:
         """Lets go of the executor: it is held by what it holds. Otherwise all of a request, with the records that it read,
@@ -109,16 +110,14 @@ class Request:
             executor.collected_errors = type(executor.collected_errors)()
 
 
-class LateInfo:
+class LateInfo(msgspec.Struct, eq=False):
     """graphql-core's info of a field, without a path. Nearly all that resolvers ask it for is the context: the rest is put
     together when one asks for more."""
 
-    __slots__ = ("_field", "_request", "_whole", "context")
-
-    def __init__(self, request: Request, field: FieldPlan) -> None:
-        self.context = request.context
-        self._request, self._field = request, field
-        self._whole: Any = None
+    context: Context
+    _request: Request
+    _field: FieldPlan
+    _whole: Any = None
 
     def __getattr__(self, name: str) -> Any:
         if name not in _TOLD:
