@@ -239,6 +239,22 @@ async def test_a_record_that_was_met_twice_is_named_once_for_everybody(ledger, d
     ]
 
 
+async def test_each_record_is_named_by_its_own_system(ledger, database_url):
+    def account(source: str, id_: str) -> AccountRecord:
+        return AccountRecord(Ref(source, id_), None)
+
+    touched = Touched()
+    touched.take([account("hubspot", "1"), account("salesforce", "1"), None, account("hubspot", "2")])
+    touched.take([Page([account("salesforce", "2")], ()), SourceUnavailable("hubspot", "down"), Page([], ())])
+    touched.take(Page((account("hubspot", "3"),), ()))
+    touched.take([])
+    async with trail_over(database_url) as trail:
+        trail.read(trail.record(AuditKind.QUERY, nobody()), touched)
+    (found,) = await records(ledger)
+    named = ("hubspot:1", "salesforce:1", "hubspot:2", "salesforce:2", "hubspot:3")
+    assert found.records == tuple(f"Account:{one}" for one in named)
+
+
 async def test_ids_are_sealed_and_stored_letter_by_letter(ledger, database_url):
     odd = ['a","b', "c\\", "\u2028é\n", "'; --", "{1,2}", "NULL", ""]
     touched = Touched()
