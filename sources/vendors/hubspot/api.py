@@ -134,13 +134,12 @@ def named(*properties: str) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(tuple(dict.fromkeys(properties))))
 
 
-class Listing:
+class Listing(msgspec.Struct):
     """The ids that one record is associated with, as far as they were read; ``after`` leads to the rest."""
 
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.after: str | None = None
-        self.error: SourceError | None = None
+    ids: list[str] = []
+    after: str | None = None
+    error: SourceError | None = None
 
 
 _ACCOUNTS = Pages(_Batch, Rows("results", "account", "id"))
@@ -195,24 +194,27 @@ class Api:
         path = f"{self._associations}/{source}/{target}/batch/read"
         answers = await abreast([self._associated(path, chunk) for chunk in chunks])
         for chunk, answer in zip(chunks, answers, strict=True):
-            for item in chunk:
-                listings[item["id"]].after = None
-                if isinstance(answer, SourceError):
-                    listings[item["id"]].error = answer
-            if not isinstance(answer, SourceError):
-                read, dropped = answer
-                told = {row.source.id for row in read} if dropped else set()
-                for item in chunk if dropped else ():
+            asked = [listings[item["id"]] for item in chunk]
+            for listing in asked:
+                listing.after = None
+            if isinstance(answer, SourceError):
+                for listing in asked:
+                    listing.error = answer
+                continue
+            read, dropped = answer
+            if dropped:
+                told = {row.source.id for row in read}
+                for item in chunk:
                     if item["id"] not in told:
                         # Whose list was dropped cannot be said: none of those without one is called empty.
                         listings[item["id"]].error = SourceBadResponse(
                             SOURCE, "unexpected answer: an account's associations"
                         )
-                for row in read:
-                    listing = listings.get(row.source.id)
-                    if listing is not None:
-                        listing.ids += [str(other.to_object_id) for other in row.to]
-                        listing.after = row.paging.next.after if row.paging and row.paging.next else None
+            for row in read:
+                found = listings.get(row.source.id)
+                if found is not None:
+                    found.ids += [str(other.to_object_id) for other in row.to]
+                    found.after = row.paging.next.after if row.paging and row.paging.next else None
 
     async def search(
         self,

@@ -174,7 +174,7 @@ class HubSpot:
 
     async def accounts(self, refs: Sequence[Ref]) -> Sequence[AccountRecord | None]:
         """One call per 100 distinct ids. Archived accounts are None."""
-        found = await self._read("companies", refs, self._company_properties)
+        found = _whole(await self._api.read("companies", _ids(refs), self._company_properties))
         records = {asked: self._account(row) for asked, row in found.items()}
         return [records.get(ref.id) if ref.source == SOURCE else None for ref in refs]
 
@@ -224,7 +224,7 @@ class HubSpot:
     async def contacts(self, refs: Sequence[Ref]) -> Sequence[ContactRecord | None]:
         """One call per 100 distinct ids for the contacts, one per 1,000 for their accounts, whether or not they exist.
         Archived ones are None."""
-        found = await self._read("contacts", refs, self._contact_properties)
+        found = _whole(await self._api.read("contacts", _ids(refs), self._contact_properties))
         # The survivor of a merge holds the associations, whatever id was asked for. Who watches the calls must not see
         # whether a contact exists: accounts are asked for in any case.
         listings = {found[id_].id if id_ in found else id_: Listing() for id_ in _ids(refs)}
@@ -368,12 +368,6 @@ class HubSpot:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _read(self, kind: str, refs: Sequence[Ref], properties: msgspec.Raw) -> dict[str, Row]:
-        found, failed = await self._api.read(kind, _ids(refs), properties)
-        if failed:
-            raise next(iter(failed.values()))
-        return found
-
     async def _selected(
         self, listings: dict[str, Listing], query: ContactQuery
     ) -> dict[str, Page[Row] | SourceError]:
@@ -442,6 +436,14 @@ class HubSpot:
 def _ids(refs: Sequence[Ref]) -> list[str]:
     """The well-formed ids; anything else names no record."""
     return [ref.id for ref in refs if ref.source == SOURCE and _ID(ref.id)]
+
+
+def _whole(answer: tuple[dict[str, Row], dict[str, SourceError]]) -> dict[str, Row]:
+    """What was found. Raises the first SourceError."""
+    found, failed = answer
+    if failed:
+        raise next(iter(failed.values()))
+    return found
 
 
 def _address(row: Row, country_property: str) -> Address | None:
