@@ -8,13 +8,25 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
 
-from sources.ports.common import Condition, Criterion, CustomField, Direction, Money, Ref, Scalar, Window
+from sources.ports.common import (
+    Condition,
+    Criterion,
+    CustomField,
+    Direction,
+    Key,
+    Money,
+    Page,
+    Ref,
+    Scalar,
+    Window,
+)
 from sources.ports.erp import InvoiceDetails, InvoiceOrder, InvoiceQuery, InvoiceRecord, InvoiceStatus
 from sources.ports.errors import (
     ConsentNeeded,
@@ -473,6 +485,24 @@ async def test_no_more_calls_run_at_once_than_configured(world):
 
     assert [record.ref for record in found] == customers
     assert {call.status for call in xero.log.calls()} == {200}
+
+
+async def test_a_few_customers_are_one_call_whatever_dates_and_places_they_are_asked_by(world):
+    xero = sandbox(world)
+    day, customers = date(2026, 12, 31), [Ref("xero", str(uuid4())) for _ in range(25)]
+    window = Window(first=1, after=Key("2026-12-31", "a"), before=Key("2026-12-31", "b"))
+    days = dict.fromkeys(("due_from", "due_to", "issued_from", "issued_to"), day)
+    async with serve(xero) as running:
+        erp = connect(
+            settings_for(running.url), Wiring(tokens=MemoryTokens(), network=Network(guarded=False))
+        )
+        for more in ({"overdue_on": day}, {"order": InvoiceOrder.DUE_DATE}):
+            query = InvoiceQuery(window, tuple(InvoiceStatus), **days, **more)
+            assert await erp.invoices_of(customers, query) == [Page([], [], has_previous=True)] * 25
+        await erp.close()
+
+    # A longer address would have been answered 404.
+    assert [call.status for call in xero.log.calls()] == [200, 200, 200]  # the first for a token
 
 
 # Filters

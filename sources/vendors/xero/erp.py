@@ -51,6 +51,9 @@ _MOST_IDS = 50
 _ID_BYTES = 37
 """A UUID and its comma."""
 
+_FEW_IDS = 25
+"""Have room in any URL whose filter has no numbers and no fields of the firm's own."""
+
 _MOST_ALTERNATIVES = 20
 """ORs in one filter: Xero asks to keep filters short, long ones time out."""
 
@@ -301,7 +304,10 @@ class Xero:
             records = self._records(rows.invoices, answer.body, owners)
             return Slice(records, rows.pagination.page < rows.pagination.page_count)
 
-        longest = "9" * 15 + ".0000" if query.order is InvoiceOrder.TOTAL else "9999-12-31"
+        chunk = self._settings.contact_ids_per_call
+        if len(ids) > _FEW_IDS or query.conditions or query.total_min or query.total_max:
+            longest = "9" * 15 + ".0000" if query.order is InvoiceOrder.TOTAL else "9999-12-31"
+            chunk = self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000))
         pages = await windows_of(
             ids,
             query.window,
@@ -309,7 +315,7 @@ class Xero:
             fetch=fetch,
             parents_of=lambda records: [record.customer.id for record in records],
             keys_of=_KEYS[query.order],
-            chunk=self._ids_beside(params(Span(Direction.DESC, longest, longest), 9999, 1000)),
+            chunk=chunk,
             page_sizes=(min(_SMALLEST_PAGE, self._settings.page_size_max), self._settings.page_size_max),
             sort=_amount if query.order is InvoiceOrder.TOTAL else str,
             astray=lambda rows: self._violations.record(NAME, "row", rows),
