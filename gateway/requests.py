@@ -37,10 +37,12 @@ class Requests:
     """Of one process."""
 
     def __init__(self, settings: Logging) -> None:
-        self._which, self._slow = settings.requests, settings.slow_seconds
+        self._all, self._off = settings.requests == "all", settings.requests == "off"
+        self._slow = settings.slow_seconds
         self.under_way = 0
         """Over HTTP, the open streams among them."""
-        self.responses: Counter[tuple[str, int]] = Counter()
+        # No Counter, to which an addition takes ten times as long.
+        self.responses: defaultdict[tuple[str, int], int] = defaultdict(int)
         """By route and status."""
         self.seconds: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
         """Of operations, by kind and outcome; of a subscription, of each of its events."""
@@ -61,9 +63,13 @@ class Requests:
         arrived, outcome = arrival.get(), done.outcome._value_
         seconds = perf_counter() - (arrived.began if began is None else began)
         self.seconds[kind, outcome].observe(seconds)
-        arrived.kind, arrived.outcome, arrived.codes, arrived.sources = kind, outcome, done.codes, ()
-        if done.codes and body is not None:
-            self._failed(arrived, kind, body.get("errors", ()))
+        arrived.kind = kind
+        arrived.outcome = outcome
+        arrived.codes = done.codes
+        if done.codes:
+            arrived.sources = ()
+            if body is not None:
+                self._failed(arrived, kind, body.get("errors", ()))
         if overrun() > LATE_SECONDS:
             self.late += 1
         if arrived.stays:
@@ -71,10 +77,15 @@ class Requests:
 
     def responded(self, arrived: Arrival, path: str) -> None:
         """A request over HTTP has ended; status 0: its client has left before it was answered."""
-        route, status = _route(path), arrived.status
+        route = path if path in ROUTES else _route(path)
+        status = arrived.status
         self.responses[route, status] += 1
-        if not arrived.stays:
-            self._say(arrived, perf_counter() - arrived.began, route, status)
+        if arrived.stays:
+            return
+        seconds = perf_counter() - arrived.began
+        # Of most requests nothing is said.
+        if arrived.codes or status >= 500 or seconds >= self._slow or self._all:
+            self._say(arrived, seconds, route, status)
 
     @contextmanager
     def staying(self, protocol: str) -> Iterator[None]:
@@ -97,10 +108,8 @@ class Requests:
     def _say(self, arrived: Arrival, seconds: float, route: str | None = None, status: int = 200) -> None:
         """Numbers and words of ours: the operation's own name, like who asked for what, is the audit trail's to say."""
         slow = seconds >= self._slow
-        if self._which != "all" and not (arrived.codes or slow or status >= 500):
-            return
         wrong = status >= 500 or any(_is_ours(code) for code in arrived.codes)
-        if self._which == "off" or not (wrong or slow or self._which == "all"):
+        if self._off or not (wrong or slow or self._all):
             return
         said: dict[str, Any] = {"milliseconds": round(seconds * 1000, 1)}
         if route is not None:
@@ -118,7 +127,6 @@ def _is_ours(code: str) -> bool:
 
 
 def _route(path: str) -> str:
-    if path in ROUTES:
-        return path
+    """Of what is below one of them, or nowhere."""
     beginning = "/" + path[1:].partition("/")[0]
     return beginning if beginning in ROUTES else "other"
