@@ -21,7 +21,7 @@ from graphql.pyutils import Path, Undefined, is_iterable
 from strawberry.types.arguments import convert_arguments
 
 from gateway.execution.plan import FieldPlan, How, Leaf, ListOf, Node, NotPlannable, Objects, Plan, Selection
-from gateway.execution.policy import Refused
+from gateway.execution.policy import Refusals, Refused
 from resolvers.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NOTHING = type(None)
 
+_FUTURES = {Future}
 _LISTS = {list, tuple, NOTHING}
 _NO_LEAF = {NOTHING, type(Undefined)}
 _UNCHANGING = (str, int, float, Enum, NOTHING)
@@ -123,17 +124,17 @@ Done = list[Any] | Coroutine[Any, Any, list[Any]]
 """Completed values, at once where nothing had to be awaited."""
 
 
-class ColumnRun:
+class ColumnRun(msgspec.Struct, eq=False):
     """One execution of a plan, for a request whose variables are coerced."""
 
-    def __init__(self, plan: Plan, request: "Request") -> None:
-        self._plan, self._request = plan, request
-        self.failed = False
-        self.root: Block | None = None
-        self._blocks: list[Block] = []
-        self._lists: list[Column] = []
-        self._errors: list[tuple[Exception, FieldPlan, Column, int]] = []
-        self._denied: list[tuple[FieldPlan, list[str | int], Refused]] = []
+    _plan: Plan
+    _request: "Request"
+    failed: bool = False
+    root: Block | None = None
+    _blocks: list[Block] = []
+    _lists: list[Column] = []
+    _errors: list[tuple[Exception, FieldPlan, Column, int]] = []
+    _denied: list[tuple[FieldPlan, list[str | int], Refused]] = []
 
     async def run(self) -> Any:
         """The answer's data, for msgspec to encode. Meaningless when ``failed`` is set afterwards."""
@@ -147,7 +148,7 @@ class ColumnRun:
         """What was settled here, with paths."""
         if not self._errors and not self._denied:
             return []
-        errors, refusals = [], self._request.refusals
+        errors, refusals = [], Refusals(self._request.context)
         for error, field, column, place in self._errors:
             path = column.path(place)
             if not isinstance(error, Forbidden) or refusals.first_of_its_place(error, path):
@@ -324,7 +325,7 @@ class ColumnRun:
             for kind in kinds:
                 odd |= _ODD[kind]
             if odd & _AWAITABLE and not awaited:
-                return self._settled(node, values, column)
+                return self._settled(node, values, kinds, column)
             if odd & _ERROR:
                 values = self._blamed(node, values, column)
                 kinds = set(map(type, values))
@@ -337,12 +338,15 @@ class ColumnRun:
             return self._listed(node, values, kinds, column)
         return self._objects(node, values, kinds, column)
 
-    async def _settled(self, node: Node, values: list[Any], column: Column) -> list[Any]:
-        column.given = values
-        started = [
-            value if isinstance(value, Future) or not awaits(type(value)) else asyncio.ensure_future(value)
-            for value in values
-        ]
+    async def _settled(self, node: Node, values: list[Any], kinds: set[type], column: Column) -> list[Any]:
+        column.given = started = values
+        if kinds != _FUTURES:
+            started = [
+                value
+                if isinstance(value, Future) or not awaits(type(value))
+                else asyncio.ensure_future(value)
+                for value in values
+            ]
         values = column.values = started.copy()
         try:
             for place, value in enumerate(started):

@@ -21,6 +21,7 @@ from graphql import (
 from gateway.execution.columns import ColumnRun
 from gateway.execution.mentions import mentioned
 from gateway.execution.plan import NotPlannable, Plan
+from gateway.execution.policy import Refusals
 from gateway.execution.replay import Row
 from gateway.execution.request import Request
 from resolvers.context import Context
@@ -96,19 +97,32 @@ class Engine:
         """``document`` is ``text`` parsed and valid. A plan is made when a document comes a second time: a flood of
         unique ones costs no more than graphql-core's own first time."""
         request = Request(self._schema, document, context, variables, operation_name)
-        with span("plan", "plan"):
-            known = self._kept.get(text)
-            operation = known.operations.get(operation_name) if known else None
-            if errors := request.build() if operation is None else request.coerce(operation):
-                return ExecutionResult(None, errors)
-            kept = self._document(text, document, context)
-            plan = self._plan(kept, request) if kept else None
+        if here() is None:
+            chosen = self._chosen(text, request)
+        else:
+            with span("plan", "plan"):
+                chosen = self._chosen(text, request)
+        if isinstance(chosen, list):
+            return ExecutionResult(None, chosen)
         try:
-            if kept is None or plan is None:
+            if chosen is None:
                 return await request.execute()
-            return await self._run(kept, plan, request)
+            return await self._run(*chosen, request)
         finally:
             request.release()
+
+    def _chosen(self, text: str, request: Request) -> tuple[_Kept, Plan] | list[GraphQLError] | None:
+        """The plan by which it runs; what is wrong with its variables or its operation's name; None: by graphql-core."""
+        kept = self._kept.get(text)
+        operation = kept.operations.get(request.name) if kept else None
+        if errors := request.build() if operation is None else request.coerce(operation):
+            return errors
+        if kept is None:
+            kept = self._seen_again(text, request)
+        else:
+            self._kept.move_to_end(text)
+        plan = self._plan(kept, request) if kept else None
+        return None if kept is None or plan is None else (kept, plan)
 
     async def _run(self, kept: _Kept, plan: Plan, request: Request) -> ExecutionResult:
         run = ColumnRun(plan, request)
@@ -164,14 +178,10 @@ class Engine:
         if (at := here()) is not None:
             at.trace.said["way"] = way
 
-    def _document(self, text: str, document: DocumentNode, context: Context) -> _Kept | None:
+    def _seen_again(self, text: str, request: Request) -> _Kept | None:
         if len(text) > KEPT_LENGTH:
             self._went("too long to plan")
             return None
-        kept = self._kept.get(text)
-        if kept is not None:
-            self._kept.move_to_end(text)
-            return kept
         name = hash(text)  # two texts of one hash: the second is planned one request early
         if name not in self._seen:
             self._seen[name] = None
@@ -180,7 +190,9 @@ class Engine:
             self._went("first seen")
             return None
         del self._seen[name]
-        kept = self._kept[text] = _Kept(text, document, self._decides(document, context))
+        kept = self._kept[text] = _Kept(
+            text, request.document, self._decides(request.document, request.context)
+        )
         self._bytes += kept.size
         if len(self._kept) > KEPT_DOCUMENTS:
             self._forget()
@@ -201,15 +213,15 @@ class Engine:
         return None
 
     def _variant(self, kept: _Kept, request: Request) -> Plan | str:
-        coerced, refusals = request.variables.coerced, request.refusals
-        chosen = tuple(map(coerced.get, kept.steering))
-        key = (request.name, chosen, refusals.held & kept.decides)
+        chosen = tuple(map(request.variables.coerced.get, kept.steering))
+        key = (request.name, chosen, request.context.principal.held & kept.decides)
         plan = kept.plans.get(key)
         if (at := here()) is not None:
             at.trace.said["known"] = plan is not None
         if plan is not None:
             kept.plans.move_to_end(key)
             return plan
+        refusals = Refusals(request.context)
         try:
             plan = Plan(request.executor, refusals.denied, refusals.guards)
         except NotPlannable as reason:

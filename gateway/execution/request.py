@@ -1,4 +1,4 @@
-"""One operation asked of the engine: its variables, what its caller is refused, and graphql-core's executor where one is needed."""
+"""One operation asked of the engine: its variables, and graphql-core's executor where one is needed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,6 @@ from graphql import (
 )
 
 from gateway.execution.plan import FieldPlan
-from gateway.execution.policy import Refusals
 from gateway.execution.replay import ReplayExecutor
 from resolvers.context import Context
 
@@ -26,32 +25,23 @@ _TOLD = {*GraphQLResolveInfo._fields, "operation_extensions"}
 """What graphql-core's info and, with one more, Strawberry's have. Whatever looks at an object from outside asks for other names."""
 
 
-class Request:
+_NO_VARIABLES = VariableValues({}, {})
+
+
+class Request(msgspec.Struct, eq=False):
     """Most operations run by columns alone. An executor costs as much as the columns of a small one, so it is only built
     when graphql-core has to do or to say something itself."""
 
-    __slots__ = ("_executor", "_given", "context", "document", "name", "refusals", "schema", "variables")
-
-    def __init__(
-        self,
-        schema: Any,
-        document: DocumentNode,
-        context: Context,
-        given: Mapping[str, Any] | None,
-        name: str | None,
-    ) -> None:
-        """``schema`` is Strawberry's, ``name`` the operation's."""
-        self.schema, self.document, self.context, self._given, self.name = (
-            schema,
-            document,
-            context,
-            given,
-            name,
-        )
-        self._executor: Any = None
-        self.variables = VariableValues({}, {})
-        """Once they are coerced."""
-        self.refusals = Refusals(context)
+    schema: Any
+    """Strawberry's."""
+    document: DocumentNode
+    context: Context
+    _given: Mapping[str, Any] | None
+    name: str | None
+    """The operation's."""
+    variables: VariableValues = _NO_VARIABLES
+    """Once they are coerced."""
+    _executor: Any = None
 
     def coerce(self, operation: OperationDefinitionNode) -> list[GraphQLError]:
         """The variables of this, which is the operation asked for. What is wrong with them, in graphql-core's words."""
