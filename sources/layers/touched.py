@@ -45,18 +45,15 @@ class Named(msgspec.Struct, frozen=True, gc=False):
         return _encoded(ids)
 
 
-class Touched:
+class Touched(msgspec.Struct, eq=False):
     """Collects by reference while the request runs; what it amounts to is worked out when the answer has left."""
 
-    __slots__ = ("_answers", "_named", "anything", "refusals")
-
-    def __init__(self) -> None:
-        self.anything = False
-        """Was it given or has it changed anything at all?"""
-        self._answers: list[Any] = []
-        self._named: list[tuple[str | None, str]] = []
-        self.refusals: list[str] = []
-        """Codes of what the caller was refused in a payload's userErrors."""
+    anything: bool = False
+    """Was it given or has it changed anything at all?"""
+    refusals: list[str] = []
+    """Codes of what the caller was refused in a payload's userErrors."""
+    _answers: list[Any] = []
+    _named: list[tuple[str | None, str]] = []
 
     def take(self, answer: Any) -> None:
         """What a read has given: records, pages of them, or anything else, which counts for nothing."""
