@@ -38,7 +38,7 @@ from sources.transport.deadline import deadline
 from sources.transport.http import Answer, Request
 from sources.transport.wiring import Wiring
 from sources.vendors.s3 import sandbox as s3
-from sources.vendors.s3.answers import explain, objects, versions
+from sources.vendors.s3.answers import NoListing, explain, objects, versions
 from sources.vendors.s3.documents import S3Documents, Settings, address, connect
 from sources.vendors.s3.keys import Layout
 from sources.vendors.s3.signing import Signer
@@ -747,20 +747,34 @@ def test_markers_of_versions_are_decoded_before_they_are_sent_again() -> None:
     [
         LISTING.format('<!DOCTYPE x [<!ENTITY e "e">]>', "false").encode(),
         LISTING.format('<!DOCTYPE x [<!ENTITY e "e">]>', "false").encode("utf-16"),
+        LISTING.format("", "false").encode()[:-9],
+        b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>",
+        b"<html></html>",
+        b"",
+    ],
+    ids=["doctype", "hidden doctype", "cut off", "other", "html", "nothing"],
+)
+def test_what_is_no_listing_is_a_bad_response(body: bytes) -> None:
+    with pytest.raises(NoListing):
+        objects(body, no_drop)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
         LISTING.format("", "true").encode(),
         LISTING.format("", "false").replace("2532", "many").encode(),
         LISTING.format("", "false").replace("+02:00", "").encode(),
         LISTING.format("", "false").replace("%C3%A9", "%C3").encode(),
-        b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>",
         b"<ListBucketResult></ListBucketResult>",
-        b"<html></html>",
-        b"",
     ],
-    ids=["doctype", "hidden doctype", "no token", "size", "zone", "key", "other", "empty", "html", "nothing"],
+    ids=["no token", "size", "zone", "key", "empty"],
 )
-def test_a_listing_that_is_none_is_a_bad_response(body: bytes) -> None:
-    with pytest.raises(SourceBadResponse):
+def test_a_listing_that_does_not_fit_is_a_bad_response_but_counts_as_an_answer(body: bytes) -> None:
+    with pytest.raises(SourceBadResponse) as failure:
         objects(body, no_drop)
+
+    assert not isinstance(failure.value, NoListing)
 
 
 def no_drop(key: str | None) -> None:

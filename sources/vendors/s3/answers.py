@@ -23,6 +23,10 @@ from sources.transport.rows import sifted
 from sources.vendors.s3.keys import SOURCE
 
 
+class NoListing(SourceBadResponse):
+    """Something else was answered, a page for people, say."""
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """An object in a listing, or one version of it."""
 
@@ -48,13 +52,13 @@ Drop = Callable[[str | None], None]
 
 
 def objects(body: bytes, drop: Drop) -> Listing:
-    """A ListObjectsV2 answer. Raises SourceBadResponse."""
+    """A ListObjectsV2 answer. Raises NoListing, and SourceBadResponse where it does not fit."""
     following = {"continuation-token": "NextContinuationToken"}
     return _listing(body, "ListBucketResult", "Contents", following, drop)
 
 
 def versions(body: bytes, drop: Drop) -> Listing:
-    """A ListObjectVersions answer without its delete markers. Raises SourceBadResponse."""
+    """A ListObjectVersions answer without its delete markers. Raises NoListing, and SourceBadResponse where it does not fit."""
     following = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
     return _listing(body, "ListVersionsResult", "Version", following, drop)
 
@@ -129,6 +133,9 @@ def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, st
         space, name = _taken_apart(root.tag)
         if name != root_name:
             raise ValueError
+    except (ElementTree.ParseError, ValueError) as error:
+        raise NoListing(SOURCE, "unexpected answer: not the listing that was asked for") from error
+    try:
         truncated = root.findtext(f"{space}IsTruncated")
         encoded = root.findtext(f"{space}EncodingType") == "url"
         tags = _tags(space)
@@ -146,8 +153,8 @@ def _listing(body: bytes, root_name: str, row_name: str, following: dict[str, st
         ]
         if truncated is None or (truncated == "true" and not markers):
             raise ValueError
-    except (ElementTree.ParseError, ValueError) as error:
-        raise SourceBadResponse(SOURCE, "unexpected answer: not the listing that was asked for") from error
+    except ValueError as error:
+        raise SourceBadResponse(SOURCE, "unexpected answer: a listing that does not fit") from error
     return Listing(list(entries.values()), markers, dict(markers).get("key-marker", ""))
 
 

@@ -28,7 +28,7 @@ from sources.transport.limits import SourceSettings
 from sources.transport.quoting import quoting
 from sources.transport.traffic import Network
 from sources.transport.wiring import Wiring
-from sources.vendors.s3.answers import Drop, Entry, Listing, error_code, explain, objects, versions
+from sources.vendors.s3.answers import Drop, Entry, Listing, NoListing, error_code, explain, objects, versions
 from sources.vendors.s3.keys import SOURCE, Layout, folded, media_type
 from sources.vendors.s3.limits import LIMITS
 from sources.vendors.s3.signing import FixedCredentials, FoundCredentials, Signer
@@ -307,7 +307,7 @@ class S3Documents:
     def _read(self, answer: Answer, reader: Callable[[bytes, Drop], Listing]) -> Listing:
         try:
             return reader(answer.body, self._drop)
-        except SourceBadResponse:
+        except NoListing:
             answer.unreadable()
             raise
 
