@@ -141,6 +141,8 @@ class _Meter:
             window = self.parts[organisation] = Window(self.limit.seconds)
             if len(self.parts) > KEPT_ORGANISATIONS:
                 self.parts.popitem(last=False)
+        else:
+            self.parts.move_to_end(organisation)
         return window
 
     def counted(self, now: float) -> int:
@@ -365,7 +367,7 @@ class Budget:
             if among > 1:
                 allowed, mine = meter.allowed_to(urgency, among), self._part_of(meter, among)
             if organisation is not None and meter.divided:
-                used = (meter.parts.get(organisation) or meter.part(organisation)).count(now)
+                used = meter.part(organisation).count(now)
                 if 2 * (used - 1) >= mine:
                     allowed = min(allowed, meter.allowed_to(Urgency.DASHBOARD, among))
                     room = room and used <= mine

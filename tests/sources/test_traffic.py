@@ -461,6 +461,20 @@ async def test_one_organisation_cannot_use_up_a_limit_alone() -> None:
     assert done == [10, 6, 4]
 
 
+async def test_an_organisation_that_goes_on_calling_is_not_forgotten_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "KEPT_ORGANISATIONS", 2)
+    async with vendor() as one:
+        client, _ = one.client(MINUTE)
+        done = []
+        for organisation in ("loop",) * 9 + ("one", "loop", "other", "loop"):
+            with calling_for(Urgency.INTERACTIVE, organisation):
+                done.append(isinstance(await outcome(client), Answer))
+
+    assert done == [True] * 12 + [False]
+
+
 async def test_the_urgent_go_first_and_organisations_take_turns() -> None:
     served: list[str] = []
     gate = asyncio.Event()
