@@ -13,6 +13,7 @@ import permissions.policy
 import sources.vendors.xero.erp as xero_erp
 import sources.vendors.xero.sandbox as xero
 import sources.vendors.zendesk.tickets as zendesk_tickets
+from gateway.office import Office
 from permissions.directives import RequiresScopes
 from permissions.policy import PolicyError
 from resolvers.context import Context
@@ -140,13 +141,14 @@ class _NeverEmpty(dict[Any, Any]):
 async def test_a_loader_that_is_shared_between_requests(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared, made = _NeverEmpty(), Context.__init__
+    shared, made = _NeverEmpty(), Office.context
 
-    def sharing(context: Context, *args: Any, **kwargs: Any) -> None:
-        made(context, *args, **kwargs)
+    async def sharing(office: Office, *args: Any) -> Context:
+        context = await made(office, *args)
         context._loaders = shared
+        return context
 
-    monkeypatch.setattr(Context, "__init__", sharing)
+    monkeypatch.setattr(Office, "context", sharing)
     monkeypatch.setattr(Context, "release", lambda context: None)
     with capture_logs():  # the scope layer refuses much of it, loudly
         walk = await walked(company)
