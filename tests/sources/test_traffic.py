@@ -24,7 +24,7 @@ from sources.ports.errors import (
 )
 from sources.sandbox.allowance import Limit as Counted
 from sources.sandbox.server import RateLimits, Sandbox, serve
-from sources.transport import budget
+from sources.transport import breaker, budget
 from sources.transport.breaker import FIRST_PAUSE
 from sources.transport.caller import Urgency, calling_for
 from sources.transport.deadline import deadline
@@ -274,6 +274,28 @@ async def test_a_source_whose_pages_cannot_be_read_is_left_alone_until_one_can(b
         await asyncio.sleep(second.retry_after or 0)
         client.decode(await client.call("GET", "/"), PAGE)
         assert traffic.state().trouble is None
+
+
+def test_a_slow_try_whose_page_cannot_be_read_does_not_leave_the_source_open_to_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(breaker, "monotonic", lambda: now)
+    one = breaker.Breaker("vendor", fewest=1)
+    one.ended(one.admit(), False)
+    now += FIRST_PAUSE
+    slow = one.admit()
+    now += breaker.PROBE_SECONDS
+    next_one = one.admit()
+
+    one.ended(slow, True)
+    one.ended_badly(slow)  # as its page is read
+    assert (one.state, one.opened) == ("open", 1)
+    with pytest.raises(breaker.CircuitOpen):
+        one.admit()
+
+    one.ended(next_one, True)
+    assert one.state == "closed"
 
 
 async def test_a_page_of_another_form_is_an_answer_and_opens_no_breaker() -> None:
