@@ -175,9 +175,8 @@ class ColumnRun(msgspec.Struct, eq=False):
 
     def _block(self, block: Block) -> Done:
         selection = block.selection
-        if (
-            selection.shape.copies and len(block.sources) != 1
-        ):  # of one, a few attributes cost less than the way in
+        # Of one object a few attributes cost less than the way in.
+        if selection.shape.copies and len(block.sources) != 1:
             copied = selection.shape.of_records(block.sources)
             if copied is not None:
                 return copied
